@@ -1,0 +1,59 @@
+# The front door. The first target you run makes .venv and installs into it; there is no other step.
+
+PROFILE ?= smoke
+BUDGET ?= 1
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# The first of these that runs and is a version the packages support; or say make PYTHON=... yourself.
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell \
+    $(name) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(name)")' 2>/dev/null)))
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce plan test bench lab lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "Options: PROFILE=$(PROFILE) BUDGET=$(BUDGET) CORES=$(CORES)"
+
+.venv: .venv/installed  ## build just the environment
+
+# The stamp is written last, so an interrupted installation starts again.
+.venv/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Installing the packages of requirements.lock into .venv (1 to 5 minutes, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+reproduce: .venv  ## run every stage that is not up to date: make reproduce PROFILE=mini BUDGET=0.05
+	@$(BIN)/python -m robbertje_lib reproduce --profile "$(PROFILE)" --budget "$(BUDGET)" --cores "$(CORES)"
+
+plan: .venv  ## say what `make reproduce` would run, and why
+	@$(BIN)/python -m robbertje_lib plan --profile "$(PROFILE)" --budget "$(BUDGET)" --cores "$(CORES)"
+
+test: .venv  ## lint, types and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: .venv  ## measure speed: tests/benchmarks
+	$(BIN)/pytest tests/benchmarks
+
+lab: .venv  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+# A fresh environment decides what is needed. torch is named, as another version would bring other CUDA packages;
+# the local part of its version (+cpu, +cu130) is cut, so that the same lock installs either build.
+lock:  ## renew requirements.lock from pyproject.toml
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check "torch==2.13.0" ".[lab,test]"
+	{ echo "# Exact versions of everything in pyproject.toml with the extras lab and test. Made by: make lock"; \
+	  .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude robbertje-reproducible \
+	  | sed -E '/ @ /d; s/^(torch==[^+]*)\+.*/\1/; /^(nvidia|cuda|triton)/d'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock && rm -rf .venv-lock
+
+clean:  ## remove the environment and caches; results in papermill_runs and figures stay
+	rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

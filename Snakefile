@@ -1,0 +1,270 @@
+"""The stages as rules: which notebook, with which parameters, what goes in and what comes out.
+
+`make reproduce` runs this with the run's folder as working directory: results are named relative to it, and Snakemake
+keeps its notes there. A stage reruns when its notebook, a module that the notebook imports, a file that it reads, or a
+section of the profile that it depends on has changed. A run record is written last, and only it means done.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from robbertje_lib import paths
+from robbertje_lib.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
+from robbertje_lib.profile import TeacherTraining
+from robbertje_lib.run import open_run
+
+run = open_run(config["profile"], float(config["budget"]))
+profile = run.profile
+KNOWN_ANSWER = profile.text == "known_answer"
+# Timings of these stages are compared, so nothing may run beside them. The others share the machine by halves.
+ALL = workflow.cores or 1
+HALF = max(1, ALL // 2)
+
+
+def here(path):
+    return path.relative_to(run.paths.run).as_posix()
+
+
+def result(*parts):
+    return here(run.paths.result(*parts))
+
+
+def model(name):
+    return here(run.paths.model(name) / "model.safetensors")
+
+
+# A folder stands for itself through a file in it: all its files appear at once, by a rename.
+CORPUS = [here(run.paths.corpus(*pair) / "state.json") for pair in profile.arms]
+HELD_OUT = here(run.paths.held_out / "state.json")
+TOKENIZER = here(run.paths.tokenizer / "tokenizer.json")
+TEACHER = [model("teacher")] if isinstance(profile.teacher, TeacherTraining) else []
+MODELS = [*TEACHER, *(model(student) for student in profile.students)]
+TASKS = list(profile.finetuning.tasks)
+PLANTED = ["gender_bias.planted_strength"] if KNOWN_ANSWER else []  # part of the text itself
+FINETUNING = [f"finetuning.{field}" for field in type(profile.finetuning).model_fields if field != "tasks"]
+STAGES = [
+    "10_corpus",
+    *(["20_teacher"] if TEACHER else []),
+    *(f"30_distillation-{student}" for student in profile.students),
+    "40_pseudo_perplexity",
+    *(f"50_finetuning-{task}" for task in TASKS),
+    "60_gender_bias",
+    "70_significance",
+    "80_efficiency",
+    "90_claims_and_figures",
+]
+COMPARED = {  # what 70 and 90 read
+    "pseudo_perplexity": [result("pseudo_perplexity.json"), result("pseudo_perplexity.parquet")],
+    "finetuning": [result(kind, f"{task}.{end}") for task in TASKS for kind, end in (("predictions", "parquet"), ("scores", "json"))],
+    "gender_bias": [result("gender_bias.json"), result("gender_bias.parquet")],
+}
+
+
+def notebook(stage):
+    return str(paths.NOTEBOOKS / f"{stage}.ipynb")
+
+
+def modules(stage, *tasks):
+    """What the notebook imports, without other tasks and, where the text is real, without known-answer Dutch."""
+    also = {f"tasks.{task}" for task in tasks}
+    others = {f"tasks.{task}" for task in TASKS} - also
+    ignore = INFRASTRUCTURE | others | (set() if KNOWN_ANSWER else {"known_answer"}) | (set() if stage[:2] == "90" else DISPLAY)
+    return [str(module) for module in modules_of(paths.NOTEBOOKS / f"{stage}.ipynb", ignore, also)]
+
+
+def own_text():
+    """The user's own files among the sources."""
+    own = [Path(source) for source in profile.corpus.sources if "/" in source]
+    return [str(file) for path in own for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()]
+
+
+def executed(stage):
+    return here(run.paths.notebook(stage))
+
+
+def record(stage):
+    return here(run.paths.record(stage))
+
+
+def parameters(**more):
+    given = {"profile": config["profile"], "budget": profile.budget, **more}
+    return shlex.join(word for name, value in given.items() for word in ("-p", f"{name}={value}"))
+
+
+RUN = (
+    f"exec {shlex.quote(sys.executable)} -m robbertje_lib.notebook_runs {{input.notebook:q}} {{output.notebook:q}} "
+    "{output.record:q} {params.parameters} --inputs {input.results:q} --outputs {output.results:q} "
+    "--threads {threads} --events events.jsonl"
+)
+
+wildcard_constraints:
+    student="|".join(profile.students),
+    task="|".join(TASKS),
+
+rule all:
+    input: [record(stage) for stage in STAGES]
+
+rule corpus:
+    message: "10_corpus"
+    input:
+        notebook=notebook("10_corpus"),
+        modules=modules("10_corpus"),
+        results=[],
+        text=own_text(),
+    output:
+        results=[*CORPUS, HELD_OUT, TOKENIZER, *(result("corpus", f"{arm}.json") for arm in dict(map(reversed, profile.arms)))],
+        notebook=executed("10_corpus"),
+        record=record("10_corpus"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest("seed", "corpus", "tokenizer", *PLANTED, *([] if TEACHER else ["teacher"])),
+    threads: ALL
+    shell: RUN
+
+rule teacher:
+    message: "20_teacher"
+    input:
+        notebook=notebook("20_teacher"),
+        modules=modules("20_teacher"),
+        results=[*CORPUS, HELD_OUT, TOKENIZER],
+    output:
+        results=[result("teacher.json"), model("teacher")],
+        notebook=executed("20_teacher"),
+        record=record("20_teacher"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest("seed", "tokenizer", "teacher"),
+    threads: ALL
+    shell: RUN
+
+rule distillation:
+    message: "30_distillation-{wildcards.student}"
+    input:
+        notebook=notebook("30_distillation"),
+        modules=modules("30_distillation"),
+        results=lambda wildcards: [
+            here(run.paths.corpus(profile.students[wildcards.student].selection, profile.students[wildcards.student].arm) / "state.json"),
+            HELD_OUT,
+            *TEACHER,
+        ],
+    output:
+        results=[result("distillation", "{student}.json"), model("{student}")],
+        notebook=executed("30_distillation-{student}"),
+        record=record("30_distillation-{student}"),
+    params:
+        parameters=lambda wildcards: parameters(student=wildcards.student),
+        digest=lambda wildcards: profile.digest(
+            "seed", "tokenizer", "teacher", f"students.{wildcards.student}",
+            f"shapes.{profile.students[wildcards.student].shape}", f"recipes.{profile.students[wildcards.student].recipe}",
+        ),
+    threads: ALL
+    shell: RUN
+
+rule pseudo_perplexity:
+    message: "40_pseudo_perplexity"
+    input:
+        notebook=notebook("40_pseudo_perplexity"),
+        modules=modules("40_pseudo_perplexity"),
+        results=[*CORPUS, HELD_OUT, *MODELS],
+    output:
+        results=COMPARED["pseudo_perplexity"],
+        notebook=executed("40_pseudo_perplexity"),
+        record=record("40_pseudo_perplexity"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest("seed", "pseudo_perplexity", *PLANTED),
+        models=profile.models,
+    threads: HALF
+    shell: RUN
+
+rule finetuning:
+    message: "50_finetuning-{wildcards.task}"
+    input:
+        notebook=notebook("50_finetuning"),
+        modules=lambda wildcards: modules("50_finetuning", wildcards.task),
+        results=[HELD_OUT, *MODELS],
+    output:
+        results=[result("predictions", "{task}.parquet"), result("scores", "{task}.json")],
+        notebook=executed("50_finetuning-{task}"),
+        record=record("50_finetuning-{task}"),
+    params:
+        parameters=lambda wildcards: parameters(task=wildcards.task),
+        digest=lambda wildcards: profile.digest("seed", *FINETUNING, f"finetuning.tasks.{wildcards.task}"),
+        models=profile.models,
+    threads: HALF
+    shell: RUN
+
+rule gender_bias:
+    message: "60_gender_bias"
+    input:
+        notebook=notebook("60_gender_bias"),
+        modules=modules("60_gender_bias"),
+        results=[*MODELS, *(CORPUS if KNOWN_ANSWER else [])],
+    output:
+        results=COMPARED["gender_bias"],
+        notebook=executed("60_gender_bias"),
+        record=record("60_gender_bias"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest("seed", "gender_bias", "significance", "pseudo_perplexity.tokens_per_batch"),
+        models=profile.models,
+    threads: HALF
+    shell: RUN
+
+rule significance:
+    message: "70_significance"
+    input:
+        notebook=notebook("70_significance"),
+        modules=modules("70_significance"),
+        results=[*COMPARED["pseudo_perplexity"], *COMPARED["finetuning"]],
+    output:
+        results=[result("significance.json")],
+        notebook=executed("70_significance"),
+        record=record("70_significance"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest("seed", "significance"),
+        models=profile.models,
+    threads: HALF
+    shell: RUN
+
+rule efficiency:
+    message: "80_efficiency"
+    input:
+        notebook=notebook("80_efficiency"),
+        modules=modules("80_efficiency"),
+        results=[HELD_OUT, *MODELS, *(result("scores", f"{task}.json") for task in TASKS)],
+    output:
+        results=[result("efficiency.json")],
+        notebook=executed("80_efficiency"),
+        record=record("80_efficiency"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest("seed", "efficiency"),
+        models=profile.models,
+    threads: ALL
+    shell: RUN
+
+rule claims_and_figures:
+    message: "90_claims_and_figures"
+    input:
+        notebook=notebook("90_claims_and_figures"),
+        modules=modules("90_claims_and_figures"),
+        results=[
+            *(result("corpus", f"{arm}.json") for arm in dict(map(reversed, profile.arms))),
+            *([result("teacher.json")] if TEACHER else []),
+            *(result("distillation", f"{student}.json") for student in profile.students),
+            *(file for files in COMPARED.values() for file in files),
+            result("significance.json"),
+            result("efficiency.json"),
+        ],
+    output:
+        results=[result("claims.json"), str(run.paths.figures / "report.html")],
+        notebook=executed("90_claims_and_figures"),
+        record=record("90_claims_and_figures"),
+    params:
+        parameters=parameters(),
+        digest=profile.digest(),
+    threads: ALL
+    shell: RUN

@@ -1,0 +1,63 @@
+"""What a result came from: the state of the code, the packages and the machine."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from robbertje_lib import paths
+
+
+def git_state() -> dict[str, Any]:
+    """`commit` checked out and whether the project is `dirty` (differs from it); both None outside git."""
+    top = _output("git", "-C", str(paths.PROJECT), "rev-parse", "--show-toplevel")
+    commit = _output("git", "-C", str(paths.PROJECT), "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit or not top or Path(top).resolve() != paths.PROJECT:
+        return {"commit": None, "dirty": None}
+    changed = _output(
+        "git", "-C", str(paths.PROJECT), "status", "--porcelain", "--", "robbertje_lib", "notebooks", "Snakefile"
+    )
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def package_versions() -> dict[str, str]:
+    """Every installed distribution and its version, by name."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    """Processor, cores this process may use, memory in bytes, and the names of NVIDIA GPUs."""
+    # Not torch.cuda: importing torch takes seconds, and every notebook run asks.
+    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if shutil.which("nvidia-smi") else ""
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": (gpus or "").splitlines(),
+    }
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None where it fails or is not installed."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

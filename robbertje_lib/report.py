@@ -1,0 +1,129 @@
+"""The report of a run: one HTML page that holds everything it shows, so that it opens from disk without a network."""
+
+import base64
+import platform
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from robbertje_lib import figures, paths
+from robbertje_lib.artefacts import atomic_path, read_json
+from robbertje_lib.figure_style import stamp
+from robbertje_lib.instruments import failed
+from robbertje_lib.profile import Profile, TeacherTraining
+from robbertje_lib.provenance import hardware, package_versions
+from robbertje_lib.run import Run
+from robbertje_lib.tables import number, p_value
+
+OWN_STAGE = "90_claims_and_figures"
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
+
+
+def expected_stages(profile: Profile) -> list[str]:
+    """Every stage of the profile, in reading order."""
+    return [
+        "10_corpus",
+        *(["20_teacher"] if isinstance(profile.teacher, TeacherTraining) else []),
+        *(f"30_distillation-{student}" for student in profile.students),
+        "40_pseudo_perplexity",
+        *(f"50_finetuning-{task}" for task in profile.finetuning.tasks),
+        "60_gender_bias",
+        "70_significance",
+        "80_efficiency",
+        OWN_STAGE,
+    ]
+
+
+def write_report(run: Run) -> Path:
+    """Write `figures/<run>/report.html` from `claims.json`, the saved figures and the run records; return its path.
+
+    Everything that comes from results, names or records is escaped. Raises `UserError` if `claims.json` or
+    `significance.json` is missing.
+    """
+    claims = read_json(run.paths.result("claims.json"))
+    significance = read_json(run.paths.result("significance.json"))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(paths.DATA), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(
+        number=number, seconds=seconds, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
+    )
+    stages = [_stage(run, stage) for stage in expected_stages(run.profile)]
+    page = environment.get_template("report.html.j2").render(
+        profile=run.profile,
+        run_name=run.paths.run_name,
+        stamp=stamp(run),
+        claims=claims,
+        untested=[claim for claim in claims["claims"] if claim["verdict"] == "not_tested"],
+        failed=failed(claims["instruments"]),
+        significance=significance,
+        pictures=_pictures(run),
+        stages=stages,
+        missing=[row["stage"] for row in stages if not row["done"]],
+        environment={"Python": platform.python_version(), **_packages(), **_machine()},
+    )
+    path = run.paths.figures / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _pictures(run: Run) -> list[dict[str, str]]:
+    """The saved figures as data URIs: those of `figures.CAPTIONS` in their order, then any others by name."""
+    order = {name: place for place, name in enumerate(figures.CAPTIONS)}
+    files = sorted(run.paths.figures.glob("*.svg"), key=lambda file: (order.get(file.stem, len(order)), file.stem))
+    return [
+        {
+            "name": file.stem,
+            "title": file.stem.replace("_", " "),
+            "caption": _caption(file),
+            "source": "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode(),
+        }
+        for file in files
+    ]
+
+
+def _caption(svg: Path) -> str:
+    """The description that `save_figure` stored in the file."""
+    described = ElementTree.parse(svg).getroot().find(".//{http://purl.org/dc/elements/1.1/}description")
+    return (described.text or "") if described is not None else ""
+
+
+def _stage(run: Run, stage: str) -> dict[str, Any]:
+    path = run.paths.record(stage)
+    row: dict[str, Any] = {"stage": stage, "done": True, "seconds": None, "memory": None, "commit": None}
+    if stage == OWN_STAGE:
+        return row  # it is running: this page is part of it
+    if not path.is_file():
+        return {**row, "done": False}
+    record = read_json(path)
+    state = record["git"]
+    commit = f"{state['commit'][:10]}{'+' if state['dirty'] else ''}" if state["commit"] else None
+    return {**row, "seconds": record["seconds"], "memory": record["peak_memory_bytes"], "commit": commit}
+
+
+def _packages() -> dict[str, str]:
+    versions = package_versions()
+    return {name: versions[name] for name in PACKAGES if name in versions}
+
+
+def _machine() -> dict[str, str]:
+    machine = hardware()
+    return {
+        "processor": machine["processor"],
+        "cores": str(machine["cores"]),
+        "memory": f"{machine['memory_bytes'] / 2**30:.0f} GiB",
+        "GPU": ", ".join(machine["gpus"]) or "none",
+    }
+
+
+def seconds(value: float | None) -> str:
+    """Seconds as people say them."""
+    if value is None:
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes = round(value / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

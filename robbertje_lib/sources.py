@@ -1,0 +1,150 @@
+"""Data files: where they come from, that they are the right ones, and where they lie on this machine.
+
+`data/sources.tsv` lists every file by group, with its URL and checksum. A file is taken from the first of:
+`ROBBERTJE_MIRROR` (a folder or a base URL that serves https://HOST/PATH as HOST/PATH), or the URL itself,
+kept in `ROBBERTJE_CACHE` (by default the user's cache folder). A folder mirror is read in place. The cache
+has the same layout as a mirror, so one can be copied to a machine without internet and serve as the other.
+"""
+
+import csv
+import hashlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
+
+import pooch
+from tqdm import tqdm
+
+from robbertje_lib import paths
+from robbertje_lib.errors import UserError, did_you_mean
+
+MANIFEST = paths.DATA / "sources.tsv"
+DOWNLOADS = 8  # at once; the files are small, so waiting for the server is most of the work
+TIMEOUT = 30  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the manifest. `sha256` may be empty: the git blob id is checked then."""
+
+    group: str
+    url: str
+    bytes: int
+    sha256: str
+    git_blob_sha1: str
+    licence: str
+
+    @property
+    def location(self) -> str:
+        """The file's place below a mirror or the cache: HOST/PATH, with %20 and the like decoded."""
+        parts = urlsplit(self.url)
+        location = PurePosixPath(unquote(parts.netloc + parts.path))
+        if location.is_absolute() or not parts.netloc or ".." in location.parts or "\\" in str(location):
+            raise UserError(f"{MANIFEST}: '{self.url}' is not a plain https://HOST/PATH address; correct it")
+        return str(location)
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` holds exactly this file."""
+        if path.stat().st_size != self.bytes:
+            return False
+        if self.sha256:
+            return pooch.file_hash(str(path), alg="sha256") == self.sha256
+        return git_blob_id(path) == self.git_blob_sha1
+
+
+def git_blob_id(path: Path) -> str:
+    """The id git gives a file's content: SHA-1 of `blob SIZE`, a zero byte and the content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def catalogue() -> dict[str, list[Source]]:
+    """Every source by group, in manifest order."""
+    groups: dict[str, list[Source]] = {}
+    with MANIFEST.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream, delimiter="\t"):
+            groups.setdefault(row["group"], []).append(Source(**{**row, "bytes": int(row["bytes"])}))  # type: ignore[arg-type]
+    return groups
+
+
+def fetch(group: str) -> list[Path]:
+    """Local paths of a group's files, in manifest order, each checked against the manifest.
+
+    Files are downloaded, several at once, unless a mirror folder or the cache has them. A damaged file in
+    the cache is fetched anew once. Raises `UserError` for an unknown group, a wrong checksum, or no connection.
+    """
+    groups = catalogue()
+    if group not in groups:
+        raise UserError(f"no data source '{group}': {did_you_mean(group, groups)}")
+    mirror = os.environ.get("ROBBERTJE_MIRROR", "")
+    if mirror and not mirror.startswith(("https://", "http://")):
+        if not Path(mirror).is_dir():
+            raise UserError(f"ROBBERTJE_MIRROR={mirror} is not a folder; correct it, or unset it to download")
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            return list(pool.map(partial(_from_folder, folder=Path(mirror)), groups[group]))
+    return _from_web(groups[group], mirror)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `ROBBERTJE_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("ROBBERTJE_CACHE") or pooch.os_cache("robbertje"))
+
+
+def _from_folder(source: Source, folder: Path) -> Path:
+    path = folder / source.location
+    if not path.is_file():
+        raise UserError(f"the mirror has no {path}; add it, or unset ROBBERTJE_MIRROR to download it")
+    if not source.matches(path):
+        raise UserError(f"{path}: wrong checksum, not the file the manifest means; delete it and copy it anew")
+    return path
+
+
+def _from_web(sources: list[Source], mirror: str) -> list[Path]:
+    cache = cache_folder()
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        present = pool.map(lambda s: (cache / s.location).is_file() and s.matches(cache / s.location), sources)
+        missing = [source for source, found in zip(sources, present, strict=True) if not found]
+        if missing:
+            with tqdm(total=sum(s.bytes for s in missing), unit="B", unit_scale=True, desc=missing[0].group) as bar:
+                jobs = [pool.submit(_download, source, cache, mirror) for source in missing]
+                try:
+                    for source, job in zip(missing, jobs, strict=True):
+                        job.result()
+                        bar.update(source.bytes)
+                except UserError:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+    return [cache / source.location for source in sources]
+
+
+def _download(source: Source, cache: Path, mirror: str) -> None:
+    url = f"{mirror.rstrip('/')}/{quote(source.location)}" if mirror else source.url
+    target = cache / source.location
+    damaged = f"{target} has a wrong checksum and cannot be fetched anew: " if target.is_file() else ""
+    # pooch writes to a temporary name, checks, then renames, and fetches again where the file's hash is wrong.
+    pooch.get_logger().setLevel(logging.WARNING)
+    if damaged and not source.sha256:
+        target.unlink()  # without a SHA-256, pooch would take the damaged file for the right one
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{source.sha256}" if source.sha256 else None,
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
+        )
+    except ValueError:
+        raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror") from None
+    except OSError as error:  # requests' errors are OSErrors
+        reason = type(error).__name__
+        raise UserError(
+            f"{damaged}cannot reach {url} ({reason}); connect to the internet, or set ROBBERTJE_MIRROR to a folder or "
+            "URL that has it" + (f", after deleting {target}" if damaged else "")
+        ) from None
+    if not source.matches(target):
+        target.unlink()
+        raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror")

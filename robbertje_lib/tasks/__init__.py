@@ -1,0 +1,202 @@
+"""The fine-tuning tasks: one module each, with one object `TASK`.
+
+A task of your own is one new file in this folder and one line below `finetuning.tasks` in the profile:
+
+    from robbertje_lib.tasks import Examples, Task
+
+    def read(settings, run, seed):
+        rows = [{"example_id": "1", "text": "Wat een feest.", "label": "positive"}, ...]
+        return Examples(labels=("negative", "positive"), splits={"train": rows, "validation": ..., "test": ...})
+
+    TASK = Task(name="feest", kind="text_classification", metric="accuracy", read=read)
+
+Rows have `example_id`, then `text` and `label`; or `text`, `text_pair` and `label`; or, for token
+classification, `tokens` and `labels`. A `<mask>` in a text becomes the model's own mask token.
+"""
+
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from robbertje_lib.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from robbertje_lib import profile
+    from robbertje_lib.masked_lm import MaskedLM
+    from robbertje_lib.run import Run
+
+SPLITS = ("train", "validation", "test")
+MASK = "<mask>"
+COLUMNS: dict[str, dict[str, type]] = {
+    "text_classification": {"text": str, "label": str},
+    "pair_classification": {"text": str, "text_pair": str, "label": str},
+    "token_classification": {"tokens": list, "labels": list},
+}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a task reads: its labels, the rows of each split, and how many were left out, by reason."""
+
+    labels: tuple[str, ...]
+    splits: dict[str, list[Row]]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fine-tuning task.
+
+    `read(settings, run, seed)` gives its examples. `data` names what the profile may ask for (empty:
+    anything); `options` the profile's further choices, the default first. `kind` may depend on the options
+    (a pair instead of a text), so it can be a function of the settings. `keep` says what stays of a text too
+    long for the model: its head, its tail, both, or what is around the mask. `extra_metrics(model, rows)`
+    adds scores of the pre-trained model itself, by metric name.
+    """
+
+    name: str
+    kind: str | Callable[["profile.Task"], str]
+    metric: Literal["accuracy", "f1"]
+    read: Callable[["profile.Task", "Run", int], Examples]
+    data: tuple[str, ...] = ()
+    options: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    keep: Literal["head", "tail", "both", "mask"] = "head"
+    extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float | int]] | None = None
+
+    def option(self, settings: "profile.Task", name: str) -> str:
+        """The profile's choice for the option `name`, or its default."""
+        return str(settings.options.get(name, self.options[name][0]))
+
+    def check(self, settings: "profile.Task") -> None:
+        """Raise `UserError` for data or options that this task does not know."""
+        where = f"finetuning.tasks.{self.name}"
+        if self.data and settings.data not in self.data:
+            raise UserError(f"{where}.data: '{settings.data}' is unknown; {did_you_mean(settings.data, self.data)}")
+        for name, value in settings.options.items():
+            if name not in self.options:
+                raise UserError(f"{where}.options: unknown option '{name}'; {did_you_mean(name, self.options)}")
+            if value not in self.options[name]:
+                known = did_you_mean(str(value), self.options[name])
+                raise UserError(f"{where}.options.{name}: '{value}' is not a choice; {known}")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's examples, cut to the profile's sizes.
+
+    `counts` has `examples` (per split), `dropped` (per reason), `not_sampled` (per split) and `labels` (per
+    split, per label).
+    """
+
+    task: Task
+    kind: str
+    labels: tuple[str, ...]
+    train: "Dataset"
+    validation: "Dataset"
+    test: "Dataset"
+    counts: dict[str, dict[str, Any]]
+
+    @property
+    def splits(self) -> dict[str, "Dataset"]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def all_tasks() -> dict[str, Task]:
+    """Every task found in this folder, by name. Raises `UserError` when two modules claim one name."""
+    found: dict[str, Task] = {}
+    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+        task = getattr(importlib.import_module(f"{__name__}.{module}"), "TASK", None)
+        if task is None:
+            continue
+        if task.name in found:
+            raise UserError(f"robbertje_lib/tasks/{module}.py: a task '{task.name}' exists already; rename it")
+        found[task.name] = task
+    return found
+
+
+def get_task(name: str) -> Task:
+    """The task called `name`. Raises `UserError` naming the nearest one when there is none."""
+    tasks = all_tasks()
+    if name not in tasks:
+        raise UserError(f"no task '{name}': {did_you_mean(name, tasks)}")
+    return tasks[name]
+
+
+def load_task(run: "Run", name: str) -> TaskData:
+    """Read the task `name` as the run's profile asks, check its rows and sample its splits.
+
+    Raises `UserError` when the profile lacks the task, or its data, options or rows are not right.
+    """
+    from datasets import Dataset
+
+    task = get_task(name)
+    if name not in run.profile.finetuning.tasks:
+        known = did_you_mean(name, run.profile.finetuning.tasks)
+        raise UserError(f"finetuning.tasks: profile '{run.profile.name}' has no task '{name}'; {known}")
+    settings = run.profile.finetuning.tasks[name]
+    task.check(settings)
+    kind = task.kind if isinstance(task.kind, str) else task.kind(settings)
+    examples = task.read(settings, run, run.profile.seed)
+    _check_rows(name, kind, examples)
+    sizes = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    splits = {split: _sample(examples.splits[split], sizes[split], run.profile.seed, split) for split in SPLITS}
+    counts: dict[str, dict[str, Any]] = {
+        "examples": {split: len(rows) for split, rows in splits.items()},
+        "not_sampled": {split: len(examples.splits[split]) - len(rows) for split, rows in splits.items()},
+        "dropped": examples.dropped,
+        "labels": {split: _label_counts(examples.labels, rows) for split, rows in splits.items()},
+    }
+    stored = {split: Dataset.from_list(rows) for split, rows in splits.items()}
+    return TaskData(task, kind, examples.labels, stored["train"], stored["validation"], stored["test"], counts)
+
+
+def _check_rows(name: str, kind: str, examples: Examples) -> None:
+    """Hold every row against the columns of `kind`, so that a mistake in a reader shows up here."""
+    if set(examples.splits) != set(SPLITS):
+        raise UserError(f"task {name}: splits {sorted(examples.splits)}; expected {', '.join(SPLITS)}")
+    if kind not in COLUMNS:
+        raise UserError(f"task {name}: unknown kind '{kind}'; {did_you_mean(kind, COLUMNS)}")
+    seen: set[str] = set()
+    for split, rows in examples.splits.items():
+        if not rows:
+            raise UserError(f"task {name}: the {split} split is empty; give it more data or larger sizes")
+        for row in rows:
+            _check_row(f"task {name}, {split}", kind, examples.labels, row)
+            if row["example_id"] in seen:
+                raise UserError(f"task {name}, {split}: two examples are called '{row['example_id']}'; ids must differ")
+            seen.add(row["example_id"])
+
+
+def _check_row(where: str, kind: str, labels: tuple[str, ...], row: Row) -> None:
+    for column, wanted in {"example_id": str, **COLUMNS[kind]}.items():
+        if not isinstance(row.get(column), wanted):
+            found = f"{row.get(column)!r:.40} in {row!r:.60}"
+            raise UserError(f"{where}: '{column}' must be {wanted.__name__}, not {found}")
+    where += f", example '{row['example_id']}'"
+    given = row["labels"] if kind == "token_classification" else [row["label"]]
+    if kind == "token_classification" and len(row["tokens"]) != len(given):
+        raise UserError(f"{where}: {len(row['tokens'])} tokens but {len(given)} labels")
+    unknown = next((label for label in given if label not in labels), None)
+    if unknown is not None:
+        raise UserError(f"{where}: unknown label '{unknown}'; {did_you_mean(str(unknown), labels)}")
+
+
+def _sample(rows: list[Row], size: int | None, seed: int, split: str) -> list[Row]:
+    """`size` rows drawn without replacement, in their own order."""
+    if size is None or size >= len(rows):
+        return rows
+    drawn = np.random.default_rng([seed, SPLITS.index(split)]).choice(len(rows), size, replace=False)
+    return [rows[i] for i in sorted(drawn)]
+
+
+def _label_counts(labels: tuple[str, ...], rows: list[Row]) -> dict[str, int]:
+    counts = Counter(label for row in rows for label in (row["labels"] if "labels" in row else [row["label"]]))
+    return {label: counts[label] for label in labels}

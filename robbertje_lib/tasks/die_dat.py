@@ -1,0 +1,171 @@
+"""Which pronoun, *die* or *dat*? Built from the run's held-out documents, with the pronoun hidden.
+
+`masked` (default): the pronoun becomes the mask and the model names it. `pair`: the RobBERT paper's form, the
+sentence as it was and the sentence with the other pronoun in random order; the model says which is original.
+Neither form shows how the pronoun was written: the mask hides its capitals, and in a pair both pronouns are
+written alike and put into the very same string. The RobBERT code turned `Die` into `dat` and re-spaced the
+changed sentence only, so that capitals and spacing gave the answer away.
+
+Splits are disjoint by document. The zero-shot scores need no fine-tuning: the masked language model chooses
+between the two pronouns itself.
+"""
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robbertje_lib.errors import UserError
+from robbertje_lib.tasks import MASK, Examples, Row, Task
+from robbertje_lib.tasks.encoding import Encoder
+from robbertje_lib.tasks.reading import known_answer_examples, split_by_document
+
+if TYPE_CHECKING:
+    from robbertje_lib import profile
+    from robbertje_lib.masked_lm import MaskedLM
+    from robbertje_lib.run import Run
+
+LABELS = ("dat", "die")
+PAIR_LABELS = ("first", "second")  # where the original stands
+OTHER = {"die": "dat", "dat": "die"}
+# Whole words only: neither "datum" nor "die-hard", "dat's" or a page reference such as "dat1".
+PRONOUN = re.compile(r"(?<![\w'’-])(die|dat)(?![\w'’-])", re.IGNORECASE)
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # where the profile leaves the sizes open
+MISS_RANK = 2048  # RobBERT searched this many fill-ins for one of the two pronouns
+ZERO_SHOT_BATCH = 64
+
+
+def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
+    """The pronouns of the held-out documents, or of known-answer Dutch."""
+    form = TASK.option(settings, "form")
+    if settings.data == "known_answer":
+        if form == "pair":
+            raise UserError("finetuning.tasks.die_dat.options.form: known_answer has only 'masked'; drop the option")
+        return known_answer_examples("die_dat", LABELS, settings, run, seed)
+    lines = _held_out(run)
+    rows, documents, dropped = occurrences(lines["text"], lines["document_id"])
+    if form == "pair":
+        rows = as_pairs(rows, seed)
+    wanted = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    sizes = {split: size for split, size in wanted.items() if size is not None}
+    total = sum(sizes.values())
+    shares = {split: size / total for split, size in sizes.items()} if len(sizes) == len(SHARES) else SHARES
+    splits = split_by_document(rows, documents, shares, seed)
+    return Examples(PAIR_LABELS if form == "pair" else LABELS, splits, dropped)
+
+
+def occurrences(texts: list[str], document_ids: list[str]) -> tuple[list[Row], list[str], dict[str, int]]:
+    """One row for every die or dat, its document, and how many were left out, by reason.
+
+    Rows have `text` (the line with this one pronoun masked), `label`, and `pronoun` as it was written.
+    """
+    rows: list[Row] = []
+    documents: list[str] = []
+    dropped: Counter[str] = Counter(odd_capitals=0, cut_by_line_end=0, line_holds_mask=0)
+    for number, (text, document) in enumerate(zip(texts, document_ids, strict=True)):
+        for match in PRONOUN.finditer(text):
+            pronoun = match.group()
+            if MASK in text:
+                dropped["line_holds_mask"] += 1
+            elif pronoun not in {pronoun.lower(), pronoun.upper(), pronoun.capitalize()}:
+                dropped["odd_capitals"] += 1
+            elif match.end() == len(text) or (match.start() == 0 and pronoun.islower()):
+                # A line too long for the model was cut between tokens, so this may be half of a longer word.
+                dropped["cut_by_line_end"] += 1
+            else:
+                masked = text[: match.start()] + MASK + text[match.end() :]
+                row = {"example_id": f"{number}-{match.start()}", "text": masked, "pronoun": pronoun}
+                rows.append({**row, "label": pronoun.lower()})
+                documents.append(document)
+    return rows, documents, dict(dropped)
+
+
+def as_pairs(rows: list[Row], seed: int) -> list[Row]:
+    """The two-sentence form: original and changed sentence, in an order that is a fair coin's."""
+    second = np.random.default_rng(seed).random(len(rows)) < 0.5
+    return [_pair(row, bool(original_second)) for row, original_second in zip(rows, second, strict=True)]
+
+
+def _pair(row: Row, original_second: bool) -> Row:
+    original = row["text"].replace(MASK, row["pronoun"])
+    changed = row["text"].replace(MASK, like(OTHER[row["label"]], row["pronoun"]))
+    first, second = (changed, original) if original_second else (original, changed)
+    label = PAIR_LABELS[original_second]
+    return {**row, "text": first, "text_pair": second, "label": label, "masked": row["text"]}
+
+
+def like(word: str, written: str) -> str:
+    """`word` with the capitals of `written`: like("dat", "Die") is "Dat"."""
+    return word.upper() if written.isupper() else word.capitalize() if written[0].isupper() else word
+
+
+def _held_out(run: "Run"):  # type: ignore[no-untyped-def]
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(run.paths.held_out), keep_in_memory=False)
+    except FileNotFoundError:
+        raise UserError(f"{run.paths.held_out} is missing; run the notebook 10_corpus first") from None
+
+
+def zero_shot(model: "MaskedLM", rows: list[Row]) -> dict[str, float | int]:
+    """Scores of the pre-trained model itself on the rows, without fine-tuning.
+
+    For each lower-case pronoun the likelier of ` die` and ` dat` at the mask is the answer.
+    `zero_shot_accuracy` is the share that is right; `zero_shot_accuracy_robbert` follows the RobBERT code,
+    where a mask with neither among its 2048 likeliest fill-ins (`zero_shot_misses`) is an error. Capitalised
+    pronouns are other tokens and are not asked for (`zero_shot_skipped`). All are counts or shares (0 to 1);
+    empty when the tokenizer cuts one of the pronouns into pieces.
+    """
+    candidates = model.tokenizer([f" {label}" for label in LABELS], add_special_tokens=False)["input_ids"]
+    if any(len(pieces) != 1 for pieces in candidates):
+        return {}
+    encoder = Encoder(model.tokenizer, model.maximum_length, keep="mask")
+    pronouns = [row.get("pronoun", row["label"]) for row in rows]
+    asked = [
+        (encoder.masked_text(str(row.get("masked", row["text"]))), LABELS.index(pronoun))
+        for row, pronoun in zip(rows, pronouns, strict=True)
+        if pronoun in LABELS
+    ]
+    asked.sort(key=lambda pair: len(pair[0]))
+    right, found = _ask(model, asked, [pieces[0] for pieces in candidates])
+    return {
+        "zero_shot_accuracy": float(right.mean()) if asked else 0.0,
+        "zero_shot_accuracy_robbert": float((right & found).mean()) if asked else 0.0,
+        "zero_shot_n": len(asked),
+        "zero_shot_misses": int((~found).sum()),
+        "zero_shot_skipped": len(rows) - len(asked),
+    }
+
+
+def _ask(model: "MaskedLM", asked: list[tuple[list[int], int]], candidates: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """For each (token ids with one mask, right candidate): whether it won, and whether either ranks high enough."""
+    import torch
+
+    right, found = [], []
+    for start in range(0, len(asked), ZERO_SHOT_BATCH):
+        batch = asked[start : start + ZERO_SHOT_BATCH]
+        lengths = torch.tensor([len(ids) for ids, _ in batch])
+        padded = torch.full((len(batch), int(lengths.max())), model.tokenizer.pad_token_id)
+        for row, (ids, _) in enumerate(batch):
+            padded[row, : len(ids)] = torch.tensor(ids)
+        places = torch.tensor([ids.index(model.tokenizer.mask_token_id) for ids, _ in batch])
+        logits = model.logits(padded, torch.arange(len(batch)), places, lengths).cpu()
+        both = logits[:, candidates]
+        right.append(both.argmax(1).numpy() == np.array([label for _, label in batch]))
+        # How many other entries the model puts before the likelier pronoun.
+        found.append(((logits > both.max(1, keepdim=True).values).sum(1) < MISS_RANK).numpy())
+    return np.concatenate([np.empty(0, bool), *right]), np.concatenate([np.empty(0, bool), *found])
+
+
+TASK = Task(
+    name="die_dat",
+    kind=lambda settings: "pair_classification" if settings.options.get("form") == "pair" else "text_classification",
+    metric="accuracy",
+    read=read,
+    data=("held_out", "known_answer"),
+    options={"form": ("masked", "pair")},
+    keep="mask",
+    extra_metrics=zero_shot,
+)

@@ -1,0 +1,121 @@
+"""A run small enough to train within a test: made-up lines, a word tokenizer, a random teacher."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import yaml
+
+from robbertje_lib import paths
+from robbertje_lib.modelling import build_teacher, save_model
+from robbertje_lib.profile import TeacherTraining
+from robbertje_lib.run import Run, open_run
+from robbertje_lib.tokenization import tokenize_lines, train_tokenizer
+
+WORDS = [f"woord{n}" for n in range(120)]
+FEATURES = datasets.Features(
+    {
+        "text": datasets.Value("string"),
+        "document_id": datasets.Value("string"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "n_tokens": datasets.Value("int32"),
+    }
+)
+
+FAST = {
+    "initialisation": "teacher_layers",
+    "freeze_positions": False,
+    "masking": "uniform",
+    "kl_positions": "masked",
+    "minimum_tokens": 4,
+    "batching": "tokens",
+    "batch_size": 256,
+    "update_size": 512,
+    "normalisation": "update",
+    "learning_rate": 1e-3,
+    "warmup": 0.1,
+    "weight_decay": 0.01,
+    "dropout": 0.0,
+    "amount": 10_000,
+    "amount_unit": "tokens",
+}
+AS_PUBLISHED = {
+    **FAST,
+    "initialisation": "random",
+    "freeze_positions": True,
+    "masking": "smoothed",
+    "kl_positions": "all",
+    "minimum_tokens": 12,
+    "batching": "sequences",
+    "batch_size": 5,
+    "update_size": 20,
+    "normalisation": "micro_batch",
+    "dropout": 0.1,
+    "amount": 24,
+    "amount_unit": "updates",
+}
+
+
+def random_lines(count: int, seed: int) -> list[str]:
+    """Lines of 1 to 80 words; the frequency of a word falls with its rank, as in language."""
+    generator = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, len(WORDS) + 1)
+    return [
+        " ".join(generator.choice(WORDS, size=generator.integers(1, 81), p=weights / weights.sum()))
+        for _ in range(count)
+    ]
+
+
+def write_store(folder: Path, lines: list[str], tokenizer: Any) -> None:
+    rows = tokenize_lines(lines, tokenizer)
+    columns = {
+        "text": rows.text,
+        "document_id": [f"document-{n // 10}" for n in rows.line],
+        "input_ids": rows.input_ids,
+        "n_tokens": rows.n_tokens,
+    }
+    datasets.Dataset.from_dict(columns, features=FEATURES).save_to_disk(str(folder))
+
+
+def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lines: int = 400) -> Run:
+    """A run below `folder` (which must be `ROBBERTJE_OUTPUT`) with stores, tokenizer and teacher in place.
+
+    For every recipe `r` there are students `r` (distilbert shape) and `r_bort`.
+    """
+    raw = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8"))
+    recipes = recipes or {"fast": FAST, "as_published": AS_PUBLISHED}
+    raw |= {
+        "name": "tiny",
+        "tokenizer": {"kind": "word", "vocabulary": 150, "maximum_length": 64},
+        "teacher": {
+            "layers": 3,
+            "heads": 4,
+            "hidden": 32,
+            "feed_forward": 64,
+            "tokens": 8000,
+            "tokens_per_update": 512,
+        },
+        "shapes": {
+            "distilbert": {"layers": 2, "heads": 4, "feed_forward": 64, "teacher_layers": [0, 2]},
+            "bort": {"layers": 1, "heads": 2, "feed_forward": 32, "teacher_layers": [1]},
+        },
+        "recipes": recipes,
+        "students": {
+            name + suffix: {"arm": "merged", "shape": shape, "recipe": name}
+            for name in recipes
+            for suffix, shape in (("", "distilbert"), ("_bort", "bort"))
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    run = open_run(str(folder / "tiny.yaml"))
+    text = random_lines(lines, seed=1)
+    tokenizer = train_tokenizer(text, run.profile.tokenizer)
+    tokenizer.save_pretrained(run.paths.tokenizer)
+    for selection, arm in run.profile.arms:
+        write_store(run.paths.corpus(selection, arm), text, tokenizer)
+    write_store(run.paths.held_out, random_lines(60, seed=2), tokenizer)
+    assert isinstance(run.profile.teacher, TeacherTraining)
+    save_model(build_teacher(run.profile.teacher, tokenizer, seed=3), tokenizer, run.paths.model("teacher"))
+    return run
