@@ -1,6 +1,6 @@
 # The front door. The first target you run makes .venv and installs into it; there is no other step.
 
-PROFILE ?= smoke
+PROFILE ?= demo
 BUDGET ?= 1
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 # The first of these that runs and is a version the packages support; or say make PYTHON=... yourself.
@@ -22,8 +22,8 @@ help:  ## show this list
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Installing the packages of requirements.lock into .venv (1 to 5 minutes, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 reproduce: .venv  ## run every stage that is not up to date: make reproduce PROFILE=mini BUDGET=0.05

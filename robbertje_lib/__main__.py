@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("plan", "say what would run, and why"),
     ):
         command = commands.add_parser(name, help=what)
-        command.add_argument("--profile", default="smoke", help="a name in robbertje_lib/profiles, or a YAML file")
+        command.add_argument("--profile", default="demo", help="a name in robbertje_lib/profiles, or a YAML file")
         command.add_argument("--budget", default="1", help="scales training, text and evaluation sizes, up to 1")
         command.add_argument("--cores", default=str(os.cpu_count()), help="processor cores to use")
     options = parser.parse_args(arguments)

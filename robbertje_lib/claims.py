@@ -563,7 +563,7 @@ def decide_claims(run: Run) -> dict[str, Any]:
     missing.
     """
     evidence = Evidence(run)
-    kind = "replication" if run.profile.text == "real" else "instrument check"
+    kind = "real text" if run.profile.text == "real" else "instrument check"
     rows = []
     for claim in CLAIMS:
         on_paper = claim.on_paper() if claim.on_paper else None

@@ -1,18 +1,21 @@
 """Losses of a language-model head, computed so that the logits of a whole batch never exist.
 
-A chunk of positions at a time, logits are made, turned into loss and gradient, and forgotten. The teacher's
+A block of positions at a time, logits are made, turned into loss and gradient, and forgotten. The teacher's
 logits live and die with the student's. The gradient is worked out in the forward pass, where the softmax is
-at hand, so nothing is computed twice: four matrix products a chunk, the fewest possible. Matrix products run
+at hand, so nothing is computed twice: four matrix products a block, the fewest possible. Matrix products run
 in the autocast type; softmax, loss and the accumulation of gradients in float32.
 """
 
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}  # logits held at a time
+# Logits held at a time: for the matrix products, and for the passes in float32 (on a CPU, what its cache holds).
+BLOCK_ELEMENTS = defaultdict(lambda: 2**28, cpu=2**25)
+SLAB_ELEMENTS = defaultdict(lambda: 2**26, cpu=2**19)
 
 
 class Head(NamedTuple):
@@ -74,53 +77,36 @@ class _FusedHead(torch.autograd.Function):
         options: _Options,
     ) -> tuple[Tensor, Tensor, Tensor]:
         learn = any(ctx.needs_input_grad)
-        dtype, temperature = options.dtype, options.temperature
-        # Scaling the features instead of the logits by 1/T saves passes over the larger matrix.
-        x, w, b = features.to(dtype), weight.to(dtype), (bias / temperature).to(dtype)
-        if teacher:
-            teacher_x, teacher_w = teacher.features.to(dtype), teacher.weight.to(dtype)
-            teacher_b = (teacher.bias / temperature).to(dtype)
-        rows = max(16, CHUNK_ELEMENTS.get(features.device.type, 2**22) // len(w))
-        kl, mlm = features.new_zeros(2, dtype=torch.float64 if features.device.type == "cpu" else torch.float32)
-        grad_x = torch.empty_like(x) if learn else x
-        grad_w = grad_b = None
-        for start in range(0, len(x), rows):
-            part = slice(start, min(start + rows, len(x)))
-            scaled = torch.addmm(b, x[part] / temperature, w.T).float()
-            log_q = torch.log_softmax(scaled, dim=-1)
-            gradient: Tensor | None = None
-            if teacher:
-                teacher_scaled = torch.addmm(teacher_b, teacher_x[part] / temperature, teacher_w.T).float()
-                if options.equal_pairs is not None:
-                    teacher_scaled = equalise(teacher_scaled, options.equal_pairs)
-                log_p = torch.log_softmax(teacher_scaled, dim=-1)
-                p = log_p.exp()
-                # The difference first: near the end of training it is far smaller than either term.
-                kl += temperature**2 * torch.linalg.vecdot(p, log_p.sub_(log_q)).sum()
-                if learn:  # d(T^2 KL)/d(logits) = T (q - p)
-                    gradient = log_q.exp().sub_(p).mul_(temperature * options.weight_kl)
-            aim = targets[part]  # empty beyond the positions with a target
-            if len(aim):
-                log_r = (
-                    log_q[: len(aim)] if temperature == 1 else torch.log_softmax(scaled[: len(aim)] * temperature, -1)
+        own, aim = _prepared(Head(features, weight, bias), options), teacher and _prepared(teacher, options)
+        x, vocabulary, device = features.to(options.dtype), len(weight), features.device.type
+        block, slab = (max(1, elements[device] // vocabulary) for elements in (BLOCK_ELEMENTS, SLAB_ELEMENTS))
+        sums = features.new_zeros(2, dtype=torch.float64 if device == "cpu" else torch.float32)
+        grad_x = torch.empty_like(x)
+        grad_w = torch.zeros(0, device=features.device)
+        grad_b = torch.zeros_like(bias, dtype=torch.float32)
+        for start in range(0, len(x), block):
+            part = slice(start, start + block)
+            logits = torch.addmm(own.bias, own.features[part], own.weight.T)
+            teacher_logits = torch.addmm(aim.bias, aim.features[part], aim.weight.T) if aim else None
+            for first in range(0, len(logits), slab):
+                few = slice(first, first + slab)
+                gradient = _slab(
+                    logits[few].float(),
+                    None if teacher_logits is None else teacher_logits[few].float(),
+                    targets[start + first : min(start + first + slab, start + len(logits))],
+                    options,
+                    sums,
                 )
-                mlm -= log_r.gather(1, aim[:, None]).sum()
-                if learn:  # d(-log r_target)/d(logits) = r - 1(target)
-                    own = log_r.exp()
-                    own.scatter_add_(1, aim[:, None], own.new_full((len(aim), 1), -1.0))
-                    if gradient is None:
-                        gradient = own.mul_(options.weight_mlm)
-                    else:
-                        gradient[: len(aim)].add_(own, alpha=options.weight_mlm)
-            if learn and gradient is not None:
-                low = gradient.to(dtype)
-                grad_x[part] = torch.mm(low, w)
-                step_w, step_b = torch.mm(low.T, x[part]), gradient.sum(0)
-                grad_w = step_w.float() if grad_w is None else grad_w.add_(step_w)
-                grad_b = step_b if grad_b is None else grad_b.add_(step_b)
+                logits[few] = gradient  # from here on the gradient lies where the logits were
+                if learn:
+                    grad_b += gradient.sum(0)
+            if learn:
+                torch.mm(logits, own.weight, out=grad_x[part])
+                step = torch.mm(logits.T, x[part])
+                grad_w = grad_w.add_(step) if start else step.float()
         ctx.gradients = (grad_x, grad_w, grad_b)
         ctx.dtypes = (features.dtype, weight.dtype, bias.dtype)
-        kl, mlm = kl.float(), mlm.float()
+        kl, mlm = sums.float()
         ctx.mark_non_differentiable(kl, mlm)
         return options.weight_kl * kl + options.weight_mlm * mlm, kl, mlm
 
@@ -129,6 +115,45 @@ class _FusedHead(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         gradients = [g.mul_(upstream).to(dtype) for g, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)]
         return *gradients, None, None, None
+
+
+def _prepared(head: Head, options: _Options) -> Head:
+    """The head in the type of the products, made so that its logits come out divided by the temperature."""
+    features, weight, bias = head
+    return Head(
+        (features / options.temperature).to(options.dtype),
+        weight.to(options.dtype),
+        (bias / options.temperature).to(options.dtype),
+    )
+
+
+def _slab(scaled: Tensor, teacher_scaled: Tensor | None, targets: Tensor, options: _Options, sums: Tensor) -> Tensor:
+    """Gradient of the weighted loss by the logits, for a few positions; adds their KL and MLM to `sums`.
+
+    `scaled` and `teacher_scaled` (positions, vocabulary) are logits divided by the temperature, in float32.
+    """
+    temperature, few = options.temperature, len(targets)
+    log_q = torch.log_softmax(scaled, dim=-1)
+    gradient = None
+    if teacher_scaled is not None:
+        if options.equal_pairs is not None:
+            teacher_scaled = equalise(teacher_scaled, options.equal_pairs)
+        log_p = torch.log_softmax(teacher_scaled, dim=-1)
+        p = log_p.exp()
+        # The difference first: near the end of training it is far smaller than either term.
+        sums[0] += temperature**2 * torch.linalg.vecdot(p, log_p.sub_(log_q)).sum()
+        # d(T^2 KL)/d(logits) = T (q - p)
+        gradient = log_q.exp().sub_(p).mul_(temperature * options.weight_kl)
+    if few:
+        log_r = log_q[:few] if temperature == 1 else torch.log_softmax(scaled[:few] * temperature, dim=-1)
+        aims = targets[:, None]
+        sums[1] -= log_r.gather(1, aims).sum()
+        # d(-log r_target)/d(logits) = r - 1(target)
+        wrong = log_r.exp().scatter_add_(1, aims, log_r.new_full(aims.shape, -1.0)).mul_(options.weight_mlm)
+        if gradient is None:
+            return wrong
+        gradient[:few] += wrong
+    return gradient
 
 
 def equalise(logits: Tensor, pairs: Tensor) -> Tensor:

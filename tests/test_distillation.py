@@ -34,7 +34,8 @@ def run(tmp_path: Path) -> Run:
 def test_losses_and_gradients_equal_the_reference(
     run: Run, shape: str, positions: str, initialisation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(losses.CHUNK_ELEMENTS, "cpu", 100 * 64)
+    monkeypatch.setitem(losses.BLOCK_ELEMENTS, "cpu", 100 * 64)
+    monkeypatch.setitem(losses.SLAB_ELEMENTS, "cpu", 100 * 9)
     recipe = Recipe.model_validate(
         {**AS_PUBLISHED, "dropout": 0.0, "kl_positions": positions, "initialisation": initialisation}
     )

@@ -1,4 +1,4 @@
-"""The chunked head gives the losses and gradients of the plain one."""
+"""The head in blocks gives the losses and gradients of the plain one."""
 
 import pytest
 import torch
@@ -26,11 +26,12 @@ def targets() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
-@pytest.mark.parametrize("elements", [1, 37 * VOCABULARY, 10**9], ids=["small chunks", "ragged chunks", "one chunk"])
+@pytest.mark.parametrize(("block", "slab"), [(1, 1), (37, 10), (64, 8), (1000, 1000)])
 def test_losses_and_gradients_are_those_of_full_logits(
-    targets: torch.Tensor, temperature: float, elements: int, monkeypatch: pytest.MonkeyPatch
+    targets: torch.Tensor, temperature: float, block: int, slab: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(losses.CHUNK_ELEMENTS, "cpu", elements)
+    monkeypatch.setitem(losses.BLOCK_ELEMENTS, "cpu", block * VOCABULARY)
+    monkeypatch.setitem(losses.SLAB_ELEMENTS, "cpu", slab * VOCABULARY)
     student, teacher = _head(0), _head(1, width=20)
     plain_kl = temperature**2 * functional.kl_div(
         torch.log_softmax(_logits(student) / temperature, -1),
