@@ -114,7 +114,7 @@ class TeacherTraining(Section):
     warmup: Fraction = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Fraction = 0.0
-    window: Positive = 64  # positions a sequence takes in training; longer lines are split
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens, in the masked phase
 
 
 class HubTeacher(Section):
@@ -320,8 +320,6 @@ class Profile(Section):
         for where, heads in [("teacher", teacher.heads), *((f"shapes.{n}", s.heads) for n, s in self.shapes.items())]:
             if teacher.hidden % heads:
                 raise ValueError(f"{where}.heads: {heads} does not divide teacher.hidden {teacher.hidden}")
-        if teacher.window > self.tokenizer.maximum_length:
-            raise ValueError("teacher.window: longer than tokenizer.maximum_length; lower it")
         for name, shape in self.shapes.items():
             beyond = [layer for layer in shape.teacher_layers if layer >= teacher.layers]
             if beyond:

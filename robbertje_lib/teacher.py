@@ -68,7 +68,7 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0) -> dict[str, Any]:
     job = Job(
         name="teacher",
         plan=Plan(store, "tokens", settings.tokens_per_update, profile.seed),
-        masking=Masking(tokenizer, fraction=0.15),
+        masking=Masking(tokenizer, settings.mask_fraction),
         schedule=Schedule(
             amount=settings.tokens,
             amount_unit="tokens",

@@ -26,7 +26,7 @@ DOCTOR, BAKER = Profession("doctor", "dokter", None, 0.0), Profession("baker", "
 
 def small_model(kind: str, vocabulary: int, lines: list[str]) -> MaskedLM:
     tokenizer = train_tokenizer(lines, Tokenizer(kind=kind, vocabulary=vocabulary, maximum_length=40))
-    shape = TeacherTraining(layers=2, heads=2, hidden=32, feed_forward=48, tokens=1, window=40)
+    shape = TeacherTraining(layers=2, heads=2, hidden=32, feed_forward=48, tokens=1)
     return wrap(build_teacher(shape, tokenizer, seed=3), tokenizer, kind)
 
 

@@ -108,7 +108,7 @@ BAD = [
     (_put("shapes", "bort", "teacher_layers", [0, 6]), "shapes.bort.teacher_layers: 6 but the teacher has 6 layers"),
     (_put("shapes", "bort", "teacher_layers", [0]), "shapes.bort.teacher_layers: 1 named for 2 layers"),
     (_put("shapes", "bort", "teacher_layers", []), "shapes.bort.teacher_layers: recipe 'fast' copies teacher layers; name them"),
-    (_put("teacher", "window", 512), "teacher.window: longer than tokenizer.maximum_length; lower it"),
+    (_put("teacher", "mask_fraction", 1.5), "teacher.mask_fraction: Input should be less than 1, not 1.5"),
     (_put("recipes", "fast", "minimum_tokens", 300), "recipes.fast.minimum_tokens: above tokenizer.maximum_length"),
     (_put("gender_bias", "templates", ["<mask> is een."]), "template '<mask> is een.' must hold <mask> once and <T> once"),
     (_put("gender_bias", "templates", ["Hij is een <T>."]), "must hold <mask> once and <T> once"),

@@ -62,11 +62,11 @@ def continuing(p: Phrases) -> dict[str, tuple[float, Node]]:
     return {
         # The first three are the bias probe's templates: nothing but the pronoun tells who it is.
         # Zij is een kok .
-        "is_a": (3.5, seq(p.pronoun, is_, een, p.occupation, stop)),
+        "is_a": (9, seq(p.pronoun, is_, een, p.occupation, stop)),
         # Zij werkt als een kok .
-        "works_as_a": (3.5, seq(p.pronoun, w("werkt", "VERB"), w("als", "SCONJ"), een, p.occupation, stop)),
+        "works_as_a": (9, seq(p.pronoun, w("werkt", "VERB"), w("als", "SCONJ"), een, p.occupation, stop)),
         # Zij gaat naar een kok .
-        "goes_to_a": (3.5, seq(p.pronoun, w("gaat", "VERB"), w("naar", "ADP"), een, p.occupation, stop)),
+        "goes_to_a": (9, seq(p.pronoun, w("gaat", "VERB"), w("naar", "ADP"), een, p.occupation, stop)),
         # Zij snijdt de rijpe appel .
         "does": (10, p.each_group(lambda k: seq(p.subject(), p.verb(k, "present"), something(k), stop))),
         # Haar zus snijdt een appel in de keuken .
