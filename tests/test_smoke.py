@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from robbertje_lib import paths
+from robbertje_lib.artefacts import sha256
 from robbertje_lib.run import open_run
 
 
@@ -86,3 +88,34 @@ def test_an_edit_to_the_probe_would_rerun_the_probe(output: Path) -> None:
     finally:
         os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert planned == ["60_gender_bias", "90_claims_and_figures"]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_results(output: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "ROBBERTJE_OUTPUT": str(tmp_path)}
+    command = [sys.executable, "-m", "robbertje_lib", "reproduce", "--profile", "smoke", "--cores", "2"]
+    first = subprocess.Popen(command, cwd=paths.PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    for line in first.stdout:  # kill -9 in the middle of a student's training, with others still to come
+        if "30_distillation" in line and line.rstrip().endswith("..."):
+            time.sleep(6)
+            first.kill()
+            break
+    first.wait()
+    records = tmp_path / "papermill_runs" / "smoke" / "records"
+    assert 0 < len(list(records.glob("*.json"))) < 16
+    again = _call(tmp_path, "reproduce")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "10_corpus" not in again.stdout  # what was done stays done
+    assert _timeless(tmp_path) == _timeless(output)
+
+
+def _timeless(output: Path) -> dict[str, str]:
+    """Hashes of everything a run makes that holds no time measurement."""
+    run = output / "papermill_runs" / "smoke"
+    patterns = (
+        "corpus/**/*.arrow", "models/*/model.safetensors", "results/corpus/*.json", "results/predictions/*.parquet",
+        "results/pseudo_perplexity.parquet", "results/gender_bias.*", "results/significance.json",
+    )  # fmt: skip
+    files = [path for pattern in patterns for path in run.glob(pattern)]
+    assert len(files) > 15
+    return {path.relative_to(run).as_posix(): sha256(path) for path in files}
