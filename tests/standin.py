@@ -31,7 +31,7 @@ def write(run, names, **values):
         for arm in ["non_shuffled", "shuffled", "merged"]:
             path = locate(run, name.format(arm=arm, **values), arm)
             with artefacts.atomic_path(path) as temporary:
-                temporary.write_text('{"schema_version": 1}')
+                temporary.write_text('{"schema_version": 1, "instruments": []}')
 
 
 def locate(run, name, arm):

@@ -148,7 +148,7 @@ def test_every_row_is_complete(as_claimed: dict[str, Any]) -> None:
     assert {row["id"] for row in as_claimed["claims"]} == {claim.id for claim in CLAIMS}
     for row in as_claimed["claims"]:
         assert row["verdict"] in {"supported", "contradicted", "undecided", "not_tested"}
-        assert row["reason"] and row["test"] and row["published"] and row["kind"] == "replication"
+        assert row["reason"] and row["test"] and row["published"] and row["kind"] == "real text"
         if row["interval"]:
             assert row["interval"][0] <= row["ours"] <= row["interval"][1]
 
