@@ -115,8 +115,9 @@ AFTER_MODELS = [
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("significance", "bootstrap", 400, ["70_significance"]),
-        ("gender_bias", "permutations", 900, ["10_corpus", *ALL[1:-1]]),  # known-answer Dutch is made with its templates
+        ("significance", "bootstrap", 400, ["60_gender_bias", "70_significance"]),
+        ("gender_bias", "permutations", 900, ["60_gender_bias"]),
+        ("gender_bias", "planted_strength", 0.5, ["10_corpus", *ALL[1:-1]]),  # the text itself changes
         ("efficiency", "repeats", 2, ["80_efficiency"]),
         ("pseudo_perplexity", "lines", 40, ["40_pseudo_perplexity", "70_significance"]),
         ("finetuning", "seeds", [3], ["50_finetuning-ner", "50_finetuning-pos", "70_significance", "80_efficiency"]),
