@@ -38,7 +38,7 @@ test: .venv  ## lint, types and tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-bench: .venv  ## measure speed against named baselines: tests/benchmarks; takes about 20 minutes, on an idle machine
+bench: .venv  ## measure speed against named baselines: tests/benchmarks; wants an idle machine
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 lab: .venv  ## open the notebooks in JupyterLab
