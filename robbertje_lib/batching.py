@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from robbertje_lib.errors import UserError
 
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
+PACKED_SHARE = 0.92  # of real tokens that a pass of joined batches keeps
 BIN_WIDTH = 4  # `sequences`: lengths 3 to 6 share a bin, then 7 to 10, and so on, as in the published code
 # What a random stream is for; the number keeps streams of one seed apart.
 ORDER, MASK = 0, 1
@@ -157,6 +158,7 @@ class Batch:
     masked: Tensor  # (masked,) int64
     targets: Tensor  # (masked,) int64, the tokens that stood there
     unmasked: Tensor  # (real tokens - masked,) int64, specials included
+    origin: Tensor  # (real tokens,) int64: of masked, then unmasked, in which of the joined batches they were
     tokens: int  # real tokens, specials included
 
     def to(self, device: torch.device) -> "Batch":
@@ -238,5 +240,83 @@ def make_batch(
         masked=torch.from_numpy(chosen),
         targets=torch.from_numpy(targets),
         unmasked=torch.from_numpy(np.flatnonzero(others)),
+        origin=torch.zeros(tokens, dtype=torch.int64),
         tokens=tokens,
     )
+
+
+def pack(batches: list[NDArray[np.int32]], lengths: NDArray[np.int32], budget: int) -> list[list[int]]:
+    """Which of `batches` (row numbers) to join in one pass of at most `budget` positions; those of like width meet.
+
+    A batch that would bring the share of real tokens below PACKED_SHARE starts a pass of its own.
+    """
+    widths = [int(lengths[rows].max()) for rows in batches]
+    passes: list[list[int]] = []
+    sequences = tokens = 0
+    for index in sorted(range(len(batches)), key=lambda i: (widths[i], i)):
+        sequences += len(batches[index])
+        tokens += int(lengths[batches[index]].sum())
+        positions = sequences * widths[index]
+        if not passes or positions > budget or tokens < PACKED_SHARE * positions:
+            passes.append([])
+            sequences, tokens = len(batches[index]), int(lengths[batches[index]].sum())
+        passes[-1].append(index)
+    return passes
+
+
+def join(batches: list[Batch], pad: int = 1) -> Batch:
+    """Several batches as one pass, each token as it was masked in its own; `origin` tells which that was."""
+    if len(batches) == 1:
+        return batches[0]
+    width = max(b.input_ids.shape[1] for b in batches)
+    above = np.cumsum([0, *(len(b.input_ids) for b in batches)])
+    input_ids = torch.full((int(above[-1]), width), pad, dtype=torch.int64)
+    real = torch.zeros_like(input_ids)
+
+    def moved(positions: Tensor, i: int) -> Tensor:
+        own = batches[i].input_ids.shape[1]
+        return (positions // own + int(above[i])) * width + positions % own
+
+    for i, batch in enumerate(batches):
+        at = slice(int(above[i]), int(above[i + 1])), slice(batch.input_ids.shape[1])
+        input_ids[at] = batch.input_ids
+        real[at] = 1 if batch.attention_mask is None else batch.attention_mask
+    groups = [b.masked for b in batches], [b.unmasked for b in batches]
+    tokens = sum(b.tokens for b in batches)
+    return Batch(
+        rows=np.concatenate([b.rows for b in batches]),
+        input_ids=input_ids,
+        attention_mask=None if tokens == real.numel() else real,
+        masked=torch.cat([moved(positions, i) for i, positions in enumerate(groups[0])]),
+        targets=torch.cat([b.targets for b in batches]),
+        unmasked=torch.cat([moved(positions, i) for i, positions in enumerate(groups[1])]),
+        origin=torch.cat([torch.full_like(p, i) for group in groups for i, p in enumerate(group)]),
+        tokens=tokens,
+    )
+
+
+def masked_one_by_one(
+    store: TokenStore, rows: NDArray[np.int32], tokenizer: PreTrainedTokenizerFast, budget: int
+) -> list[Batch]:
+    """Every row once for each of its tokens, special ones but `<unk>` excluded, with just that token masked."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    lines = []
+    for row in rows.tolist():
+        tokens = torch.from_numpy(store.tokens(row).astype(np.int64))
+        columns = torch.from_numpy(np.flatnonzero(~np.isin(tokens, list(special))))
+        copies = tokens.repeat(len(columns), 1)
+        copies[torch.arange(len(columns)), columns] = tokenizer.mask_token_id
+        masked = torch.arange(len(columns)) * len(tokens) + columns
+        lines.append(
+            Batch(
+                rows=np.full(len(columns), row, dtype=np.int32),
+                input_ids=copies,
+                attention_mask=None,
+                masked=masked,
+                targets=tokens[columns],
+                unmasked=torch.from_numpy(np.setdiff1d(np.arange(copies.numel()), masked)),
+                origin=torch.zeros(copies.numel(), dtype=torch.int64),
+                tokens=copies.numel(),
+            )
+        )
+    return [join([lines[i] for i in members]) for members in pack([b.rows for b in lines], store.lengths, budget)]

@@ -34,17 +34,17 @@ from robbertje_lib.modelling import (
 from robbertje_lib.precision import choose_precision
 from robbertje_lib.profile import Recipe
 from robbertje_lib.run import Run, open_run
-from robbertje_lib.training import HeldOut, Job, Schedule, UpdateCounts, processes, train, training_device
+from robbertje_lib.training import HeldOut, Job, Schedule, Show, UpdateCounts, processes, train, training_device
 
 HELD_OUT_BATCH = 2048  # positions a batch of held-out lines holds
 
 
 class Averages(NamedTuple):
-    """What each part's sum is divided by."""
+    """What each part's sum is divided by: (joined batches,), a number for each batch that a pass is joined from."""
 
-    kl: float
-    mlm: float
-    cosine: float
+    kl: Tensor
+    mlm: Tensor
+    cosine: Tensor
 
 
 class DistillationLoss(NamedTuple):
@@ -67,12 +67,16 @@ def distillation_loss(
     """The objective on one batch, its parts in nats.
 
     KL runs over all real tokens, or over the masked ones (`recipe.kl_positions`); MLM over the masked ones;
-    the cosine of last hidden states over all real tokens. `averages` defaults to this batch's own counts,
+    the cosine of last hidden states over all real tokens. `averages` defaults to the counts of the whole pass,
     which is `batchmean` over its positions. `equal_pairs`: see `losses.head_losses`.
     """
     positions = torch.cat([batch.masked, batch.unmasked])  # masked first, so that they form a slice
     predicted = len(batch.masked) if recipe.kl_positions == "masked" else len(positions)
-    averages = averages or Averages(predicted, len(batch.masked), batch.tokens)
+    if averages is None:
+        joined = int(batch.origin.max()) + 1
+        counts = torch.tensor([predicted, len(batch.masked), batch.tokens], device=batch.origin.device)
+        averages = Averages(*counts[:, None].expand(-1, joined))
+    shares = Averages(*(1 / counts[batch.origin] for counts in averages))
     own = hidden_states(student, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
     with torch.no_grad():
         aim = hidden_states(teacher, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
@@ -81,18 +85,15 @@ def distillation_loss(
         Head(head_features(student, own[:predicted]), *decoder(student)),
         batch.targets,
         teacher_head,
-        weight_kl=recipe.weight_kl / averages.kl,
-        weight_mlm=recipe.weight_mlm / averages.mlm,
+        weight_kl=recipe.weight_kl,
+        weight_mlm=recipe.weight_mlm,
         temperature=recipe.temperature,
+        kl_shares=shares.kl[:predicted],
+        mlm_shares=shares.mlm[: len(batch.masked)],
         equal_pairs=equal_pairs,
     )
-    cosine = (1 - functional.cosine_similarity(own.float(), aim.float(), dim=-1)).sum() / averages.cosine
-    return DistillationLoss(
-        heads.weighted + recipe.weight_cosine * cosine,
-        heads.kl / averages.kl,
-        heads.mlm / averages.mlm,
-        cosine.detach(),
-    )
+    cosine = ((1 - functional.cosine_similarity(own.float(), aim.float(), dim=-1)) * shares.cosine).sum()
+    return DistillationLoss(heads.weighted + recipe.weight_cosine * cosine, heads.kl, heads.mlm, cosine.detach())
 
 
 def pair_ids(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Tensor | None:
@@ -128,7 +129,7 @@ class Distillation:
         return distillation_loss(model, self.teacher, batch, self.recipe, averages, self.equal_pairs)._asdict()
 
 
-def distil(run: Run, student: str, checkpoint_seconds: float = 60.0) -> dict[str, Any]:
+def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> dict[str, Any]:
     """Train one student; write `models/<student>` and `results/distillation/<student>.json`, whose content is returned.
 
     Resumes from a checkpoint of the same settings. Under `accelerate launch` all processes call this, and the
@@ -178,6 +179,7 @@ def distil(run: Run, student: str, checkpoint_seconds: float = 60.0) -> dict[str
         },
         precision=precision,
         checkpoint_seconds=checkpoint_seconds,
+        show=show,
     )
     if processes().is_main_process:
         print(f"{student}: {precision.name}, because {precision.reason}", flush=True)

@@ -5,6 +5,7 @@ Each function has a caption of the same name in `CAPTIONS`; `draw(run, name)` re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from textwrap import fill
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
@@ -21,6 +23,7 @@ from robbertje_lib import published
 from robbertje_lib.artefacts import read_json, read_parquet
 from robbertje_lib.figure_style import (
     GREY,
+    PALETTE,
     STYLE,
     VERDICT_COLOURS,
     Look,
@@ -31,6 +34,7 @@ from robbertje_lib.figure_style import (
     save_figure,
 )
 from robbertje_lib.run import Run
+from robbertje_lib.time_to_quality import compare_recipes
 
 Result = Mapping[str, Any]
 
@@ -41,6 +45,8 @@ CAPTIONS = {
     "examples, and each seed as a small point. The dashed line is the majority class.",
     "loss_curves": "Held-out masked-language-model loss during training: the teacher by tokens, the students by tokens "
     "and by seconds. Shaded: the teacher's phases.",
+    "time_to_quality": "Held-out pseudo-perplexity against seconds of training (evaluation not counted) for two "
+    "recipes on the same arm and shape. The dotted line is what the published recipe ends with.",
     "rank_difference": "Rank of hij minus rank of zij per profession, mean over templates, against the gender that the "
     "profession is associated with: teacher in grey, student in colour. Below 0 the model ranks hij higher.",
     "planted_bias": "P(zij) that the probe reads for each occupation, mean over templates, against the P(zij) "
@@ -92,6 +98,8 @@ def _lacking(run: Run, name: str) -> str:
     if name == "loss_curves":
         trained = [run.paths.result("distillation", f"{student}.json") for student in run.profile.students]
         return "" if any(path.is_file() for path in trained) else "distillation results"
+    if name == "time_to_quality":
+        return "" if compare_recipes(run) else "two students that differ in their recipe alone"
     return next((f"results/{need}" for need in NEEDS[name] if not run.paths.result(need).is_file()), "")
 
 
@@ -116,18 +124,17 @@ def pseudo_perplexity(result: Result) -> Figure:
     axes.set_yticks(range(len(models)), [styles[name].label for name in models])
     axes.set_ylim(len(models) - 0.4, -0.7)
     axes.set_xscale("log")
-    _plain_log_ticks(axes)
+    _plain_log_ticks(axes.xaxis, *axes.get_xlim())
     axes.set_xlabel(f"pseudo-perplexity ({result['lines']:,} held-out lines, {result['tokens']:,} tokens)")
     axes.grid(axis="y", visible=False)
     return fig
 
 
-def _plain_log_ticks(axes: Axes) -> None:
-    low, high = axes.get_xlim()
+def _plain_log_ticks(axis: Axis, low: float, high: float) -> None:
     marks = [m * 10**e for e in range(-1, 7) for m in (1, 2, 5)]
-    axes.xaxis.set_major_locator(FixedLocator([m for m in marks if low <= m <= high]))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(FixedLocator([m for m in marks if low <= m <= high]))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def task_scores(significance: Result, majority: Mapping[str, float]) -> Figure:
@@ -235,6 +242,67 @@ def _teacher_panel(axes: Axes, teacher: Result) -> None:
     axes.set_title("teacher")
     axes.set_xlabel("million tokens")
     axes.margins(y=0.15)
+
+
+def time_to_quality(rows: Sequence[Result]) -> Figure:
+    """A panel per pair of recipes. rows: those of `time_to_quality.compare_recipes`."""
+    fig, panels = _grid(len(rows), columns=2, height=3.0)
+    for axes, row in zip(panels, rows, strict=False):
+        styles = looks(row["curves"])
+        for name, curve in row["curves"].items():
+            look = styles[name]
+            axes.plot([p["training_seconds"] for p in curve], [p["pseudo_perplexity"] for p in curve], look.line,
+                      marker=look.marker, color=look.colour, label=look.label)  # fmt: skip
+        axes.axhline(row["pseudo_perplexity"], color=GREY, linestyle=":", linewidth=1)
+        told = f"{label(row['other'])} does not get there"
+        if row["reached_seconds"] is not None:
+            told = f"{label(row['other'])} is there after {row['reached_seconds']:.0f} of {row['seconds']:.0f} s"
+        axes.annotate(told, (1, row["pseudo_perplexity"]), (0, 3), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", ha="right", va="bottom", fontsize=7, color=GREY)  # fmt: skip
+        axes.set_yscale("log")
+        _plain_log_ticks(axes.yaxis, *axes.get_ylim())
+        axes.set_xlabel("seconds of training")
+        axes.legend()
+    panels[0].set_ylabel("held-out pseudo-perplexity")
+    return fig
+
+
+def live_curve() -> Callable[[Any], None]:
+    """A figure below the notebook's cell that grows while a model trains: pass it as `show` to `distil`.
+
+    It is called with a `training.Progress`, and draws its loss, the loss's parts, and the held-out loss.
+    """
+    from IPython.display import DisplayHandle, Image  # only notebooks have it
+
+    handle = DisplayHandle()
+    shown = False
+
+    def show(progress: Any) -> None:
+        nonlocal shown
+        if not progress.curve:
+            return
+        png = BytesIO()
+        with matplotlib.rc_context(STYLE):
+            _progress_figure(progress.curve, progress.held_out_curve).savefig(png)
+        (handle.update if shown else handle.display)(Image(png.getvalue(), alt="losses of the training so far"))
+        shown = True
+
+    return show
+
+
+def _progress_figure(curve: Sequence[Result], held_out: Sequence[Result]) -> Figure:
+    fig = new_figure(height=2.4)
+    panels = fig.subplots(1, 2)
+    parts = [key for key in curve[-1] if key not in {"update", "tokens", "seconds", "phase"}]
+    for part, line in zip(parts, ("-", "--", ":", "-."), strict=False):
+        panels[0].plot([p["tokens"] / 1e6 for p in curve], [p.get(part, np.nan) for p in curve], line, label=part)
+    panels[0].legend()
+    panels[0].set_ylabel("training loss")
+    panels[1].plot([p["tokens"] / 1e6 for p in held_out], [p["loss"] for p in held_out], "o-", color=PALETTE["teacher"])
+    panels[1].set_ylabel("held-out loss, nats/token")
+    for axes in panels:
+        axes.set_xlabel("million tokens")
+    return fig
 
 
 def rank_difference(bias: pd.DataFrame) -> Figure:
@@ -512,6 +580,7 @@ DRAWINGS: dict[str, Callable[[Run], Figure]] = {
     "pseudo_perplexity": lambda run: pseudo_perplexity(_read(run, "pseudo_perplexity.json")),
     "task_scores": lambda run: task_scores(_read(run, "significance.json"), _majority(run)),
     "loss_curves": _draw_loss_curves,
+    "time_to_quality": lambda run: time_to_quality(compare_recipes(run)),
     "rank_difference": _draw_rank_difference,
     "planted_bias": lambda run: planted_bias(pd.DataFrame(_read(run, "gender_bias.json")["planted"]["occupations"])),
     "size_and_speed": lambda run: size_and_speed(_read(run, "efficiency.json"), _read(run, "significance.json")),

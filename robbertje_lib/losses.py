@@ -27,7 +27,7 @@ class Head(NamedTuple):
 
 
 class HeadLosses(NamedTuple):
-    """`weighted` carries the gradient; `kl` and `mlm` are sums over positions in nats, for reading only."""
+    """`weighted` carries the gradient; `kl` and `mlm` are sums over positions times their shares, for reading only."""
 
     weighted: Tensor  # weight_kl * kl + weight_mlm * mlm
     kl: Tensor  # T^2 KL(teacher || student) at temperature T
@@ -42,9 +42,13 @@ def head_losses(
     weight_kl: float = 0.0,
     weight_mlm: float = 1.0,
     temperature: float = 1.0,
+    kl_shares: Tensor | None = None,
+    mlm_shares: Tensor | None = None,
     equal_pairs: Tensor | None = None,
 ) -> HeadLosses:
     """KL to the teacher at every position, cross-entropy at the first `len(targets)` of them (all, without teacher).
+
+    `kl_shares` (positions,) and `mlm_shares` (len(targets),) weigh each position in its sum, in nats; None is 1 each.
 
     The KL term is that of Hinton et al. 2015 as DistilBERT's code has it: T^2 sum_i p_i (log p_i - log q_i)
     with p, q = softmax(logits / T). `equal_pairs` (pairs, 2): token ids whose teacher logits are averaged
@@ -53,8 +57,10 @@ def head_losses(
     device = student.features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else student.features.dtype
     options = _Options(dtype, weight_kl, weight_mlm, temperature if teacher else 1.0, equal_pairs)
+    ones = student.features.new_ones(len(student.features), dtype=torch.float32)
+    shares = (ones if kl_shares is None else kl_shares, ones[: len(targets)] if mlm_shares is None else mlm_shares)
     with torch.autocast(device, enabled=False):
-        return HeadLosses(*_FusedHead.apply(*student, targets, teacher, options))
+        return HeadLosses(*_FusedHead.apply(*student, targets, teacher, shares, options))
 
 
 class _Options(NamedTuple):
@@ -74,6 +80,7 @@ class _FusedHead(torch.autograd.Function):
         bias: Tensor,
         targets: Tensor,
         teacher: Head | None,
+        shares: tuple[Tensor, Tensor],
         options: _Options,
     ) -> tuple[Tensor, Tensor, Tensor]:
         learn = any(ctx.needs_input_grad)
@@ -90,15 +97,18 @@ class _FusedHead(torch.autograd.Function):
             teacher_logits = torch.addmm(aim.bias, aim.features[part], aim.weight.T) if aim else None
             for first in range(0, len(logits), slab):
                 few = slice(first, first + slab)
+                these = slice(start + first, min(start + first + slab, start + len(logits)))
                 gradient = _slab(
                     logits[few].float(),
                     None if teacher_logits is None else teacher_logits[few].float(),
-                    targets[start + first : min(start + first + slab, start + len(logits))],
+                    targets[these],
+                    (shares[0][these, None], shares[1][these, None]),
                     options,
                     sums,
+                    learn,
                 )
-                logits[few] = gradient  # from here on the gradient lies where the logits were
-                if learn:
+                if gradient is not None:
+                    logits[few] = gradient  # from here on the gradient lies where the logits were
                     grad_b += gradient.sum(0)
             if learn:
                 torch.mm(logits, own.weight, out=grad_x[part])
@@ -114,7 +124,7 @@ class _FusedHead(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         gradients = [g.mul_(upstream).to(dtype) for g, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)]
-        return *gradients, None, None, None
+        return *gradients, None, None, None, None
 
 
 def _prepared(head: Head, options: _Options) -> Head:
@@ -127,12 +137,22 @@ def _prepared(head: Head, options: _Options) -> Head:
     )
 
 
-def _slab(scaled: Tensor, teacher_scaled: Tensor | None, targets: Tensor, options: _Options, sums: Tensor) -> Tensor:
-    """Gradient of the weighted loss by the logits, for a few positions; adds their KL and MLM to `sums`.
+def _slab(
+    scaled: Tensor,
+    teacher_scaled: Tensor | None,
+    targets: Tensor,
+    shares: tuple[Tensor, Tensor],
+    options: _Options,
+    sums: Tensor,
+    learn: bool,
+) -> Tensor | None:
+    """Adds the KL and MLM of a few positions to `sums`; their weighted gradient by the logits, if it is to `learn`.
 
-    `scaled` and `teacher_scaled` (positions, vocabulary) are logits divided by the temperature, in float32.
+    `scaled` and `teacher_scaled` (positions, vocabulary) are logits divided by the temperature, in float32;
+    `shares` are two columns: (positions, 1) and (targets, 1).
     """
     temperature, few = options.temperature, len(targets)
+    kl_shares, mlm_shares = shares
     log_q = torch.log_softmax(scaled, dim=-1)
     gradient = None
     if teacher_scaled is not None:
@@ -141,18 +161,19 @@ def _slab(scaled: Tensor, teacher_scaled: Tensor | None, targets: Tensor, option
         log_p = torch.log_softmax(teacher_scaled, dim=-1)
         p = log_p.exp()
         # The difference first: near the end of training it is far smaller than either term.
-        sums[0] += temperature**2 * torch.linalg.vecdot(p, log_p.sub_(log_q)).sum()
-        # d(T^2 KL)/d(logits) = T (q - p)
-        gradient = log_q.exp().sub_(p).mul_(temperature * options.weight_kl)
+        sums[0] += temperature**2 * (torch.linalg.vecdot(p, log_p.sub_(log_q)) * kl_shares[:, 0]).sum()
+        if learn:  # d(T^2 KL)/d(logits) = T (q - p)
+            gradient = log_q.exp().sub_(p).mul_(temperature * options.weight_kl * kl_shares)
     if few:
         log_r = log_q[:few] if temperature == 1 else torch.log_softmax(scaled[:few] * temperature, dim=-1)
         aims = targets[:, None]
-        sums[1] -= log_r.gather(1, aims).sum()
-        # d(-log r_target)/d(logits) = r - 1(target)
-        wrong = log_r.exp().scatter_add_(1, aims, log_r.new_full(aims.shape, -1.0)).mul_(options.weight_mlm)
-        if gradient is None:
-            return wrong
-        gradient[:few] += wrong
+        sums[1] -= (log_r.gather(1, aims) * mlm_shares).sum()
+        if learn:  # d(-log r_target)/d(logits) = r - 1(target)
+            wrong = log_r.exp().scatter_add_(1, aims, log_r.new_full(aims.shape, -1.0))
+            wrong.mul_(options.weight_mlm * mlm_shares)
+            if gradient is None:
+                return wrong
+            gradient[:few] += wrong
     return gradient
 
 

@@ -20,7 +20,7 @@ from robbertje_lib.modelling import build_teacher, decoder, head_features, hidde
 from robbertje_lib.precision import choose_precision
 from robbertje_lib.profile import TeacherTraining
 from robbertje_lib.run import Run
-from robbertje_lib.training import HeldOut, Job, Schedule, UpdateCounts, train, training_device
+from robbertje_lib.training import HeldOut, Job, Schedule, Show, UpdateCounts, train, training_device
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,18 @@ class LanguageModelling:
         """Nats per predicted token, averaged over the update."""
         causal = phase == "causal"
         hidden = hidden_states(model, batch.input_ids, batch.attention_mask, causal).flatten(0, 1)
-        positions, targets, predicted = batch.masked, batch.targets, counts.masked
+        positions, targets, shares = batch.masked, batch.targets, 1 / counts.masked
+        origin = batch.origin[: len(positions)]
         if causal:
             tokens = batch.input_ids.flatten()
-            positions = batch.unmasked[tokens[batch.unmasked] != self.end]
-            targets, predicted = tokens[positions + 1], counts.tokens - counts.sequences
+            followed = tokens[batch.unmasked] != self.end
+            positions, origin = batch.unmasked[followed], batch.origin[followed]
+            targets, shares = tokens[positions + 1], 1 / (counts.tokens - counts.sequences)
         head = Head(head_features(model, hidden[positions]), *decoder(model))
-        return {"loss": head_losses(head, targets, weight_mlm=1 / predicted).weighted}
+        return {"loss": head_losses(head, targets, mlm_shares=shares[origin]).weighted}
 
 
-def train_teacher(run: Run, checkpoint_seconds: float = 60.0) -> dict[str, Any]:
+def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None = None) -> dict[str, Any]:
     """Train the profile's teacher; write `models/teacher` and `results/teacher.json`, whose content is returned.
 
     It reads the text of every arm, so that none of them is nearer to the teacher than the others.
@@ -90,6 +92,7 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0) -> dict[str, Any]:
         },
         precision=precision,
         checkpoint_seconds=checkpoint_seconds,
+        show=show,
     )
     progress = train(model, LanguageModelling(settings.causal_share, tokenizer.sep_token_id), job)
     result = {

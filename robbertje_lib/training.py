@@ -12,6 +12,8 @@ import os
 import resource
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +27,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from robbertje_lib.artefacts import atomic_path, remove
-from robbertje_lib.batching import Batch, Masking, Plan, TokenStore, make_batch, masked_count
+from robbertje_lib.batching import (
+    Batch,
+    Masking,
+    Plan,
+    TokenStore,
+    join,
+    make_batch,
+    masked_count,
+    masked_one_by_one,
+    pack,
+)
 from robbertje_lib.errors import UserError
 from robbertje_lib.losses import Head, head_losses
 from robbertje_lib.modelling import decayed_parameters, decoder, head_features, hidden_states, ready_for
@@ -34,17 +46,23 @@ from robbertje_lib.precision import Precision
 CURVE_POINTS = 200
 HELD_OUT_POINTS = 10
 HELD_OUT_TOKENS = 30_000
+PSEUDO_PERPLEXITY_TOKENS = 1_000
 KEPT_CHECKPOINTS = 2
 DROPOUT = 2  # random stream; see batching.ORDER and MASK
+# Positions of a pass that small batches of one update are joined in; what they are averaged over stays their own.
+PASS_POSITIONS = defaultdict(lambda: 2**15, cpu=2**11)
 
 
 @dataclass(frozen=True)
 class UpdateCounts:
-    """What the sums of a loss are divided by: counts of the whole update, or of a batch times their number."""
+    """What the sums of a loss are divided by: counts of the whole update, or of a batch times their number.
 
-    tokens: float  # real tokens, specials included
-    masked: float
-    sequences: float
+    Each is (joined batches,): a number for each batch that the pass is joined from.
+    """
+
+    tokens: Tensor  # real tokens, specials included
+    masked: Tensor
+    sequences: Tensor
 
 
 class Objective(Protocol):
@@ -121,29 +139,47 @@ class Progress:
         }
 
 
+Show = Callable[[Progress], None]
+
+
 class HeldOut:
-    """Held-out lines with a fixed mask, so that losses of all models and moments compare."""
+    """Held-out lines with fixed masks, so that losses of all models and moments compare."""
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerFast, batch_size: int, seed: int) -> None:
-        """Draw lines of `folder` until they hold HELD_OUT_TOKENS, and mask 15% of their tokens uniformly."""
+        """Draw lines of `folder` until they hold HELD_OUT_TOKENS, and mask 15% of their tokens uniformly.
+
+        The first of them, of PSEUDO_PERPLEXITY_TOKENS in all, are also read once per token, with just that one masked.
+        """
         store = TokenStore(folder, minimum_tokens=4)
         order = np.random.default_rng(seed).permutation(store.rows)
-        store.rows = order[: int(np.searchsorted(np.cumsum(store.lengths[order]), HELD_OUT_TOKENS)) + 1]
+        ends = np.cumsum(store.lengths[order])
+        few, store.rows = (
+            order[: int(np.searchsorted(ends, tokens)) + 1] for tokens in (PSEUDO_PERPLEXITY_TOKENS, HELD_OUT_TOKENS)
+        )
         masking = Masking(tokenizer, fraction=0.15)
         batches = Plan(store, "tokens", batch_size, seed).epoch(0)
         self.batches = [make_batch(store, rows, masking, (seed, 0, i)) for i, rows in enumerate(batches)]
+        self.one_by_one = masked_one_by_one(store, few, tokenizer, batch_size)
 
-    @torch.no_grad()
     def loss(self, model: PreTrainedModel, precision: Precision) -> float:
         """Masked-LM loss, nats per masked token."""
+        return self._loss(self.batches, model, precision)
+
+    def pseudo_perplexity(self, model: PreTrainedModel, precision: Precision) -> float:
+        """Salazar's, over all tokens of the few lines; an estimate to watch, `40_pseudo_perplexity` measures it."""
+        return math.exp(self._loss(self.one_by_one, model, precision))
+
+    @staticmethod
+    @torch.no_grad()
+    def _loss(batches: list[Batch], model: PreTrainedModel, precision: Precision) -> float:
         total, device, training = 0.0, model.device, model.training
         model.eval()
-        for batch in (b.to(device) for b in self.batches):
+        for batch in (b.to(device) for b in batches):
             with precision.autocast(device):
                 hidden = hidden_states(model, batch.input_ids, batch.attention_mask).flatten(0, 1)[batch.masked]
                 total += float(head_losses(Head(head_features(model, hidden), *decoder(model)), batch.targets).mlm)
         model.train(training)
-        return total / sum(len(b.targets) for b in self.batches)
+        return total / sum(len(b.targets) for b in batches)
 
 
 @dataclass(frozen=True)
@@ -160,6 +196,7 @@ class Job:
     precision: Precision
     checkpoint_seconds: float = 60.0
     log_seconds: float = 10.0
+    show: Show | None = None  # called with each log line and each held-out loss
 
 
 def train(model: PreTrainedModel, objective: Objective, job: Job) -> Progress:
@@ -208,30 +245,31 @@ def _update(
 ) -> dict[str, float]:
     """One optimizer update over `batches` (row numbers); its loss and parts, averaged over the whole update."""
     schedule, lengths = job.schedule, job.plan.store.lengths
-    counts = [_counts(lengths[rows], job.masking.fraction) for rows in batches]
-    whole = UpdateCounts(
-        *(sum(values) for values in zip(*((c.tokens, c.masked, c.sequences) for c in counts), strict=True))
-    )
-    totals = torch.zeros(1 + len(objective.parts), device=state.device)
-    for index in range(state.process_index, len(batches), state.num_processes):
-        number = progress.batch + index
-        key = (job.plan.seed, progress.epoch, number)
-        batch = make_batch(job.plan.store, batches[index], None if phase == "causal" else job.masking, key)
-        batch = batch.to(state.device)
-        own = counts[index]
-        average = whole
-        if schedule.average_over == "micro_batch":
-            average = UpdateCounts(*(len(batches) * n for n in (own.tokens, own.masked, own.sequences)))
-        torch.manual_seed(_dropout_seed(key))
+    counts = np.array([_counts(lengths[rows], job.masking.fraction) for rows in batches], dtype=np.float32)
+    averages = np.broadcast_to(counts.sum(axis=0), counts.shape)
+    if schedule.average_over == "micro_batch":
+        averages = counts * len(batches)
+    totals = torch.zeros(2 + len(objective.parts), device=state.device)  # positions, loss, parts
+    own = range(state.process_index, len(batches), state.num_processes)
+    for members in pack([batches[i] for i in own], lengths, PASS_POSITIONS[state.device.type]):
+        numbers = [own[i] for i in members]
+        keys = [(job.plan.seed, progress.epoch, progress.batch + i) for i in numbers]
+        masking = None if phase == "causal" else job.masking
+        parts = [make_batch(job.plan.store, batches[i], masking, key) for i, key in zip(numbers, keys, strict=True)]
+        batch = join(parts).to(state.device)
+        shares = UpdateCounts(*torch.from_numpy(averages[numbers]).to(state.device).T)
+        torch.manual_seed(_dropout_seed(keys[0]))
         with job.precision.autocast(state.device):
-            losses = objective(model, batch, average, phase)
+            losses = objective(model, batch, shares, phase)
         losses["loss"].backward()
-        totals += torch.stack([losses["loss"].detach(), *(losses[part] for part in objective.parts)])
+        seen = losses["loss"].new_tensor(batch.input_ids.numel())
+        totals += torch.stack([seen, losses["loss"].detach(), *(losses[part] for part in objective.parts)])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if state.num_processes > 1:
         totals = _sum_over_processes(parameters, totals)
     norm = nn.utils.clip_grad_norm_(parameters, schedule.gradient_clip)
-    values = dict(zip(("loss", *objective.parts), totals.tolist(), strict=True))
+    values = dict(zip(("positions", "loss", *objective.parts), totals.tolist(), strict=True))
+    progress.positions += int(values.pop("positions"))
     if not math.isfinite(values["loss"]) or not math.isfinite(float(norm)):
         raise _not_finite(job, progress, values["loss"], float(norm), batches)
     for group in optimizer.param_groups:
@@ -241,9 +279,10 @@ def _update(
     return values
 
 
-def _counts(lengths: np.ndarray, fraction: float) -> UpdateCounts:
+def _counts(lengths: np.ndarray, fraction: float) -> tuple[int, int, int]:
+    """Tokens, masked tokens and sequences of a batch."""
     tokens = int(lengths.sum())
-    return UpdateCounts(tokens, masked_count(tokens, fraction), len(lengths))
+    return tokens, masked_count(tokens, fraction), len(lengths)
 
 
 def _dropout_seed(key: tuple[int, int, int]) -> int:
@@ -302,7 +341,6 @@ class _Watch:
         p.batch += len(batches)
         p.sequences += sum(len(rows) for rows in batches)
         p.tokens += int(sum(lengths[rows].sum() for rows in batches))
-        p.positions += int(sum(lengths[rows].max() * len(rows) for rows in batches))
         self._tick(training=True)
         p.updates_in_sums += 1
         for part, value in losses.items():
@@ -340,8 +378,14 @@ class _Watch:
     def _evaluate(self, model: PreTrainedModel) -> None:
         p = self.progress
         loss = self.job.held_out.loss(model, self.job.precision)
+        perplexity = self.job.held_out.pseudo_perplexity(model, self.job.precision)
         self._tick()
-        p.held_out_curve.append({"update": p.update, "tokens": p.tokens, "seconds": p.seconds, "loss": loss})
+        p.held_out_curve.append(
+            {"update": p.update, "tokens": p.tokens, "seconds": p.seconds, "training_seconds": p.training_seconds,
+             "loss": loss, "pseudo_perplexity": perplexity}
+        )  # fmt: skip
+        if self.job.show:
+            self.job.show(p)
 
     def _tick(self, training: bool = False) -> None:
         now = time.monotonic()
@@ -364,6 +408,8 @@ class _Watch:
             f"{peak_memory() / 1e9:.2f} GB  {_duration(left)} left",
             flush=True,
         )
+        if self.job.show:
+            self.job.show(p)
 
 
 def _duration(seconds: float) -> str:

@@ -7,15 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import random_lines, write_store
+from tiny_run import text_lines, write_store
 from transformers import PreTrainedTokenizerFast
 
-from robbertje_lib.batching import BIN_WIDTH, Masking, Plan, TokenStore, make_batch
+from robbertje_lib.batching import (
+    BIN_WIDTH,
+    PACKED_SHARE,
+    Masking,
+    Plan,
+    TokenStore,
+    join,
+    make_batch,
+    masked_one_by_one,
+    pack,
+)
 from robbertje_lib.errors import UserError
 from robbertje_lib.profile import Tokenizer
 from robbertje_lib.tokenization import train_tokenizer
 
-LINES = random_lines(700, seed=5)
+LINES = text_lines(700, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,11 @@ def test_a_store_gives_back_its_tokens_and_counts_what_it_drops(
 
 
 def test_half_unknown_sequences_are_dropped(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    write_store(tmp_path / "store", ["woord1 niets nooit nergens", "woord1 woord2 nooit woord3", "a"], tokenizer)
+    write_store(
+        tmp_path / "store",
+        ["een spookwoord nevelwoord schimwoord", "een keuken nevelwoord hij", "schimwoord"],
+        tokenizer,
+    )
     store = TokenStore(tmp_path / "store", minimum_tokens=4, unknown=tokenizer.unk_token_id)
     assert store.rows.tolist() == [1]
     assert store.dropped == Counter(too_short=1, half_unknown=1)
@@ -63,7 +77,7 @@ def test_missing_and_empty_stores_say_what_to_do(folder: Path, tmp_path: Path) -
 
 
 def test_the_fingerprint_follows_the_tokens(folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    changed = [LINES[0].replace("woord0", "woord1"), *LINES[1:]]
+    changed = [LINES[0].replace(" een ", " de ", 1), *LINES[1:]]
     assert changed != LINES
     write_store(tmp_path / "store", changed, tokenizer)
     assert TokenStore(tmp_path / "store").fingerprint != TokenStore(folder).fingerprint
@@ -148,3 +162,49 @@ def test_no_attention_mask_where_nothing_is_padded(store: TokenStore) -> None:
     ragged = make_batch(store, store.rows[:9], None, (1, 0, 0))
     assert ragged.attention_mask is not None and int(ragged.attention_mask.sum()) == ragged.tokens
     assert (ragged.input_ids[ragged.attention_mask == 0] == 1).all()
+
+
+def test_joined_batches_keep_tokens_masks_and_origin(store: TokenStore, tokenizer: PreTrainedTokenizerFast) -> None:
+    masking = Masking(tokenizer, 0.15)
+    groups = np.array_split(store.rows[:23], 4)
+    parts = [make_batch(store, rows, masking, (1, 0, i)) for i, rows in enumerate(groups)]
+    joined = join(parts)
+    assert join(parts[:1]) is parts[0]
+    assert joined.tokens == sum(b.tokens for b in parts) == len(joined.origin)
+    assert joined.rows.tolist() == store.rows[:23].tolist()
+    flat, masked = joined.input_ids.flatten(), len(joined.masked)
+    for i, part in enumerate(parts):
+        own = part.input_ids.flatten()
+        at = joined.masked[joined.origin[:masked] == i]
+        assert torch.equal(flat[at], own[part.masked])
+        assert torch.equal(joined.targets[joined.origin[:masked] == i], part.targets)
+        assert torch.equal(flat[joined.unmasked[joined.origin[masked:] == i]], own[part.unmasked])
+    assert joined.attention_mask is not None
+    real = torch.cat([joined.masked, joined.unmasked]).sort().values
+    assert torch.equal(joined.attention_mask.flatten().nonzero().flatten(), real)
+
+
+def test_packs_hold_every_batch_once_within_the_budget(store: TokenStore) -> None:
+    batches = Plan(store, "sequences", 5, seed=1).epoch(0)
+    passes = pack(batches, store.lengths, 1024)
+    assert sorted(i for members in passes for i in members) == list(range(len(batches)))
+    for members in passes:
+        width = max(int(store.lengths[batches[i]].max()) for i in members)
+        positions = sum(len(batches[i]) for i in members) * width
+        tokens = sum(int(store.lengths[batches[i]].sum()) for i in members)
+        assert len(members) == 1 or (positions <= 1024 and tokens >= PACKED_SHARE * positions)
+    assert len(passes) < len(batches) / 2
+
+
+def test_each_token_is_masked_once_by_itself(store: TokenStore, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = store.rows[:7]
+    batches = masked_one_by_one(store, rows, tokenizer, 400)
+    assert len(batches) > 1
+    targets = Counter(int(t) for b in batches for t in b.targets)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    assert targets == Counter(t for row in rows for t in store.tokens(int(row)).tolist() if t not in special)
+    for batch in batches:
+        hidden = (batch.input_ids == tokenizer.mask_token_id).sum(1)
+        assert (hidden == 1).all() and torch.equal(
+            batch.input_ids.flatten()[batch.masked], torch.full_like(batch.masked, tokenizer.mask_token_id)
+        )

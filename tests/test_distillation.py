@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from reference_step import reference_loss
@@ -13,7 +14,7 @@ from tiny_run import AS_PUBLISHED, FAST, tiny_run
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from robbertje_lib import losses, paths
-from robbertje_lib.batching import Masking, TokenStore, make_batch
+from robbertje_lib.batching import Masking, TokenStore, join, make_batch, pack
 from robbertje_lib.distillation import Averages, distil, distillation_loss, pair_ids
 from robbertje_lib.errors import UserError
 from robbertje_lib.modelling import build_student, freeze, ready_for
@@ -82,19 +83,59 @@ def test_averages_over_an_update_add_up_to_one_large_batch(run: Run) -> None:
         for n, rows in enumerate((store.rows[:4], store.rows[4:11]))
     ]
     tokens, masked = sum(b.tokens for b in batches), sum(len(b.masked) for b in batches)
-    parts = [distillation_loss(student, teacher, b, recipe, Averages(tokens, masked, tokens)) for b in batches]
+    whole = Averages(*torch.tensor([[tokens], [masked], [tokens]]))
+    parts = [distillation_loss(student, teacher, b, recipe, whole) for b in batches]
     own = [distillation_loss(student, teacher, b, recipe) for b in batches]
     weighted = sum(o.kl * b.tokens for o, b in zip(own, batches, strict=True)) / tokens
     torch.testing.assert_close(sum(p.kl for p in parts), weighted)
 
 
+@pytest.mark.parametrize("positions", ["all", "masked"])
+def test_a_pass_of_joined_batches_is_the_published_update(run: Run, positions: str) -> None:
+    """Batches of 4 sequences, each averaged by itself as the published code does, computed one by one and in one."""
+    recipe = Recipe.model_validate({**AS_PUBLISHED, "dropout": 0.0, "kl_positions": positions})
+    teacher = freeze(AutoModelForMaskedLM.from_pretrained(run.paths.model("teacher")), torch.float32)
+    student = build_student(run.profile.shapes["distilbert"], teacher, recipe, seed=7)
+    store = TokenStore(run.paths.corpus("head", "merged"), minimum_tokens=recipe.minimum_tokens)
+    masking = Masking(AutoTokenizer.from_pretrained(run.paths.tokenizer), recipe.mask_fraction)
+    alike = store.rows[np.argsort(store.lengths[store.rows], kind="stable")][100:200:5]  # lengths that go together
+    groups = np.array_split(alike, 5)
+    (members,) = pack(groups, store.lengths, budget=20 * 64)
+    widths = [int(store.lengths[groups[i]].max()) for i in members]
+    assert sorted(members) == list(range(5)) and widths == sorted(widths) and len(set(widths)) > 1
+    batches = [make_batch(store, groups[i], masking, (1, 0, i)) for i in members]
+    counts = [(b.tokens if positions == "all" else len(b.masked), len(b.masked), b.tokens) for b in batches]
+    learnt = [p for p in student.parameters() if p.requires_grad]
+
+    plain = []
+    for batch in batches:
+        labels = torch.full_like(batch.input_ids, -100)
+        labels.view(-1)[batch.masked] = batch.targets
+        real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+        plain.append(
+            reference_loss(student, teacher, batch.input_ids, real, labels, restrict_to_mask=positions == "masked")
+        )
+    wanted = torch.autograd.grad(sum(p.loss for p in plain) / len(plain), learnt)
+    joined = distillation_loss(
+        student, teacher, join(batches), recipe, Averages(*(len(batches) * torch.tensor(counts).T))
+    )
+    for value, parts in zip(joined, zip(*plain, strict=True), strict=True):
+        torch.testing.assert_close(value, sum(parts) / len(parts), rtol=1e-5, atol=0)
+    got = torch.autograd.grad(joined.loss, learnt)
+    for (name, _), gradient, reference in zip(
+        [(n, p) for n, p in student.named_parameters() if p.requires_grad], got, wanted, strict=True
+    ):
+        if not name.endswith("key.bias"):  # the softmax does not feel it
+            assert (gradient - reference).norm() <= 1e-5 * reference.norm(), name
+
+
 def test_pairs_must_be_single_tokens(run: Run) -> None:
     tokenizer = AutoTokenizer.from_pretrained(run.paths.tokenizer)
-    ids = pair_ids([("woord1", "woord2")], tokenizer, CPU)
-    assert ids is not None and ids.tolist() == [tokenizer.convert_tokens_to_ids(["woord1", "woord2"])]
+    ids = pair_ids([("hij", "zij")], tokenizer, CPU)
+    assert ids is not None and ids.tolist() == [tokenizer.convert_tokens_to_ids(["hij", "zij"])]
     assert pair_ids([], tokenizer, CPU) is None
-    with pytest.raises(UserError, match="'woord1 woord2' is 2 tokens"):
-        pair_ids([("woord1 woord2", "woord3")], tokenizer, CPU)
+    with pytest.raises(UserError, match="'hij werkt' is 2 tokens"):
+        pair_ids([("hij werkt", "zij")], tokenizer, CPU)
 
 
 @pytest.mark.parametrize("student", ["fast", "as_published_bort"])
@@ -138,9 +179,9 @@ def test_a_misspelt_student_gets_a_suggestion(run: Run) -> None:
 
 @pytest.mark.parametrize("student", ["fast", "as_published"])
 def test_two_processes_learn_what_one_does(tmp_path: Path, student: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over gloo, losses agree to 1e-5 with one process at the same global batch."""
+    """Over gloo, losses agree to 1e-5 with one process at the same global batch (without dropout, which is random)."""
     monkeypatch.setenv("ROBBERTJE_PRECISION", "fp32")
-    recipes = {"fast": {**FAST, "amount": 4000}, "as_published": {**AS_PUBLISHED, "amount": 8}}
+    recipes = {"fast": {**FAST, "amount": 4000}, "as_published": {**AS_PUBLISHED, "amount": 8, "dropout": 0.0}}
     monkeypatch.setenv("ROBBERTJE_OUTPUT", str(tmp_path / "one"))
     alone = distil(tiny_run(tmp_path / "one", recipes), student)
     monkeypatch.setenv("ROBBERTJE_OUTPUT", str(tmp_path / "two"))

@@ -11,12 +11,14 @@ from PIL import Image
 from result_files import World, make_run, write_results
 
 from robbertje_lib import figures
-from robbertje_lib.artefacts import read_json, read_parquet
+from robbertje_lib.artefacts import read_json, read_parquet, write_json
 from robbertje_lib.claims import decide_claims
 from robbertje_lib.comparisons import compare_models
 from robbertje_lib.errors import UserError
 from robbertje_lib.figure_style import PALETTE, looks, new_figure, save_figure
 from robbertje_lib.run import Run
+from robbertje_lib.time_to_quality import compare_recipes
+from robbertje_lib.training import Progress
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_every_figure_of_the_run_is_drawn_and_saved(run: Run) -> None:
-    assert figures.available(run) == list(figures.CAPTIONS) == list(figures.DRAWINGS)
-    for name in figures.CAPTIONS:
+    assert list(figures.CAPTIONS) == list(figures.DRAWINGS)
+    drawn = [name for name in figures.CAPTIONS if name != "time_to_quality"]  # smoke has one recipe
+    assert figures.available(run) == drawn
+    for name in drawn:
         saved = figures.draw(run, name)
         assert saved.svg.stat().st_size > 1000 and saved.png.stat().st_size > 1000
         assert 'alt="' in saved._repr_html_()
@@ -139,6 +143,53 @@ def test_models_keep_their_colours_and_variants_differ_in_print() -> None:
 def test_a_name_that_leaves_the_folder_is_refused(run: Run) -> None:
     with pytest.raises(UserError, match="letters, digits and underscores"):
         save_figure(new_figure(), run, "../elsewhere", "A test.")
+
+
+def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "mini")
+    assert figures.available(run) == []
+    curves = {"non_shuffled_as_published": [900, 600, 300], "non_shuffled": [1000, 290, 80]}
+    for student, values in curves.items():
+        slowness = 10 if "as_published" in student else 1
+        points = [
+            {"update": 10 * i, "tokens": 1000 * i, "seconds": 9.0 * i, "training_seconds": 5.0 * i * slowness,
+             "loss": float(np.log(value)), "pseudo_perplexity": float(value)}
+            for i, value in enumerate(values)
+        ]  # fmt: skip
+        write_json(run.paths.result("distillation", f"{student}.json"), {"held_out_curve": points})
+    (row,) = compare_recipes(run)
+    assert (row["published"], row["other"]) == ("non_shuffled_as_published", "non_shuffled")
+    assert (row["seconds"], row["reached_seconds"], row["share"]) == (100.0, 5.0, 0.05)
+    (axes,) = figures.time_to_quality([row]).axes
+    assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
+    assert "after 5 of 100 s" in axes.texts[0].get_text()
+    low = [*row["curves"]["non_shuffled"][:1]] * 2
+    write_json(run.paths.result("distillation", "non_shuffled.json"), {"held_out_curve": low})
+    (row,) = compare_recipes(run)
+    assert row["reached_seconds"] is row["share"] is None
+    assert "does not get there" in figures.time_to_quality([row]).axes[0].texts[0].get_text()
+
+
+def test_the_live_curve_shows_what_the_progress_holds() -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    InteractiveShell.instance()
+    progress = Progress(
+        curve=[
+            {"update": n, "tokens": 1e5 * n, "seconds": n, "phase": "masked", "loss": 9.0 / n, "kl": 1.0}
+            for n in (1, 2)
+        ],
+        held_out_curve=[{"update": 1, "tokens": 1e5, "loss": 5.0}],
+    )
+    with capture_output() as captured:
+        show = figures.live_curve()
+        show(Progress())
+        show(progress)
+        show(progress)
+    first, second = captured.outputs
+    assert not first.update and second.update  # drawn once, then drawn over
+    assert len(first.data["image/png"]) > 1000
 
 
 def test_no_figure_is_left_in_memory() -> None:

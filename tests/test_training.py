@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import load_from_disk
 from tiny_run import AS_PUBLISHED, FAST, tiny_run
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from robbertje_lib import distillation, paths, training
 from robbertje_lib.artefacts import sha256
 from robbertje_lib.distillation import distil
 from robbertje_lib.errors import UserError
+from robbertje_lib.masked_lm import wrap
+from robbertje_lib.precision import Precision
+from robbertje_lib.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.run import Run
 from robbertje_lib.teacher import train_teacher
 from robbertje_lib.training import Progress, Schedule
@@ -48,7 +53,7 @@ def _weights(run: Run, name: str) -> str:
 
 
 def _without_time(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in point.items() if key != "seconds"} for point in points]
+    return [{key: value for key, value in point.items() if not key.endswith("seconds")} for point in points]
 
 
 @pytest.fixture
@@ -129,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(run: Run, monkeypatch: pytest.M
         return losses._replace(loss=losses.loss * float("nan")) if calls[0] > 8 else losses
 
     monkeypatch.setattr(distillation, "distillation_loss", poisoned)
-    message = r"loss nan.* at update 4 \(store rows \d+.*last good checkpoint is .*update-000000004"
+    message = r"loss nan.* at update (\d+) \(store rows \d+.*last good checkpoint is .*update-0+\1;"
     with pytest.raises(UserError, match=message):
         distil(run, "fast", checkpoint_seconds=0.0)
     assert not run.paths.model("fast").exists() and not run.paths.result("distillation", "fast.json").exists()
@@ -164,3 +169,15 @@ def test_the_teacher_learns_in_two_phases_and_resumes(run: Run, monkeypatch: pyt
         train_teacher(run, checkpoint_seconds=0.0)
     train_teacher(run)
     assert _weights(run, "teacher") == expected
+
+
+def test_held_out_pseudo_perplexity_is_that_of_the_evaluation(run: Run) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(run.paths.tokenizer)
+    teacher = AutoModelForMaskedLM.from_pretrained(run.paths.model("teacher"), use_safetensors=True)
+    held_out = training.HeldOut(run.paths.held_out, tokenizer, 2048, seed=3)
+    rows = {int(row) for batch in held_out.one_by_one for row in batch.rows}
+    texts = load_from_disk(str(run.paths.held_out))["text"]
+    scored = pseudo_perplexity(wrap(teacher, tokenizer, "teacher"), [texts[row] for row in sorted(rows)])
+    assert 900 < len(scored.log_prob) < 1200
+    ours = held_out.pseudo_perplexity(teacher, Precision("fp32"))
+    assert ours == pytest.approx(scored.summary()["corpus"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""A run small enough to train within a test: made-up lines, a word tokenizer, a random teacher."""
+"""A run small enough to train within a test: known-answer lines, a word tokenizer, a random teacher."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 import yaml
 
 from robbertje_lib import paths
+from robbertje_lib.known_answer import generate
 from robbertje_lib.modelling import build_teacher, save_model
 from robbertje_lib.profile import TeacherTraining
 from robbertje_lib.run import Run, open_run
 from robbertje_lib.tokenization import tokenize_lines, train_tokenizer
 
-WORDS = [f"woord{n}" for n in range(120)]
 FEATURES = datasets.Features(
     {
         "text": datasets.Value("string"),
@@ -57,14 +57,13 @@ AS_PUBLISHED = {
 }
 
 
-def random_lines(count: int, seed: int) -> list[str]:
-    """Lines of 1 to 80 words; the frequency of a word falls with its rank, as in language."""
+def text_lines(count: int, seed: int) -> list[str]:
+    """Lines of 1 to 80 words: stretches of known-answer documents, which may begin and end within a sentence."""
     generator = np.random.default_rng(seed)
-    weights = 1 / np.arange(1, len(WORDS) + 1)
-    return [
-        " ".join(generator.choice(WORDS, size=generator.integers(1, 81), p=weights / weights.sum()))
-        for _ in range(count)
-    ]
+    words = [token for document in generate(seed, count // 2) for s in document.sentences for token in s.tokens]
+    lengths = generator.integers(1, 81, count)
+    starts = generator.integers(0, len(words) - 81, count)
+    return [" ".join(words[at : at + n]) for at, n in zip(starts, lengths, strict=True)]
 
 
 def write_store(folder: Path, lines: list[str], tokenizer: Any) -> None:
@@ -87,7 +86,7 @@ def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lin
     recipes = recipes or {"fast": FAST, "as_published": AS_PUBLISHED}
     raw |= {
         "name": "tiny",
-        "tokenizer": {"kind": "word", "vocabulary": 150, "maximum_length": 64},
+        "tokenizer": {"kind": "word", "vocabulary": 700, "maximum_length": 64},
         "teacher": {
             "layers": 3,
             "heads": 4,
@@ -110,12 +109,12 @@ def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lin
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     run = open_run(str(folder / "tiny.yaml"))
-    text = random_lines(lines, seed=1)
+    text = text_lines(lines, seed=1)
     tokenizer = train_tokenizer(text, run.profile.tokenizer)
     tokenizer.save_pretrained(run.paths.tokenizer)
     for selection, arm in run.profile.arms:
         write_store(run.paths.corpus(selection, arm), text, tokenizer)
-    write_store(run.paths.held_out, random_lines(60, seed=2), tokenizer)
+    write_store(run.paths.held_out, text_lines(60, seed=2), tokenizer)
     assert isinstance(run.profile.teacher, TeacherTraining)
     save_model(build_teacher(run.profile.teacher, tokenizer, seed=3), tokenizer, run.paths.model("teacher"))
     return run

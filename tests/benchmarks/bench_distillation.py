@@ -1,12 +1,15 @@
 """The distillation engine against the plain published step: same objective, same sequences, turn by turn.
 
-The plain step (`tests/reference_step.py`) is float32 on length-grouped batches of 5 sequences with the logits of
-every position; the engine takes the same sequences in one batch by tokens, in the type it chooses itself. One turn is
-forward and backward passes over all sequences and one optimizer step. Weights are random; line lengths follow what
-the authors report for OSCAR: 80 % of lines below 35 tokens. Only real tokens count. Peak memory is that of a process
-of its own for each way, on one batch of `--memory-positions`, where the plain step holds all its logits.
+The plain step (`tests/reference_step.py`) is float32 on length-grouped batches of 5 sequences, each averaged by
+itself, with the logits of every position. The engine gets the same batches, masks and averages, joins them in passes
+as in training, and computes in the type it chooses itself. One turn is all forward and backward passes of one update
+and the optimizer step. Weights are random; line lengths follow what the authors report for OSCAR: 80 % of lines below
+35 tokens. Only real tokens count.
 
-Run: python tests/benchmarks/bench_distillation.py [--shapes paper] [--rounds 3] [--output bench.json]
+Peak memory is that of a process of its own for each way, over two updates whose sequences fill `--memory-positions`
+positions, averaged over the whole update: the plain step takes them in one batch, the engine in passes.
+
+Run: python tests/benchmarks/bench_distillation.py [--shapes paper demo] [--rounds 3] [--output bench.json]
 """
 
 import argparse
@@ -17,7 +20,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,14 +28,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from robbertje_lib.batching import Batch, Masking, Plan, make_batch
-from robbertje_lib.distillation import distillation_loss
+from robbertje_lib.batching import Batch, Masking, Plan, join, make_batch, pack
+from robbertje_lib.distillation import Averages, distillation_loss
 from robbertje_lib.modelling import build_student, freeze, random_model, ready_for, teacher_config
 from robbertje_lib.precision import Precision, choose_precision
 from robbertje_lib.profile import Recipe, Shape, TeacherTraining
-from robbertje_lib.training import peak_memory, training_device
+from robbertje_lib.training import PASS_POSITIONS, peak_memory, training_device
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from reference_step import ReferenceLoss, reference_loss
@@ -44,10 +45,10 @@ SHAPES: dict[str, tuple[int, TeacherTraining, Shape]] = {  # vocabulary, teacher
         TeacherTraining(layers=12, heads=12, hidden=768, feed_forward=3072, tokens=1),
         Shape(layers=6, heads=12, feed_forward=3072),
     ),
-    "small": (
-        8_000,
-        TeacherTraining(layers=6, heads=4, hidden=256, feed_forward=1024, tokens=1),
-        Shape(layers=3, heads=4, feed_forward=1024),
+    "demo": (
+        2_000,
+        TeacherTraining(layers=4, heads=4, hidden=128, feed_forward=512, tokens=1),
+        Shape(layers=2, heads=4, feed_forward=512),
     ),
 }
 RECIPE = Recipe(
@@ -125,16 +126,27 @@ def plain_loss(setting: Setting, batch: Batch) -> ReferenceLoss:
     return reference_loss(setting.student, setting.teacher, batch.input_ids, real, labels)
 
 
-def engine_loss(setting: Setting, batch: Batch, precision: Precision) -> tuple[Tensor, ...]:
+def engine_loss(setting: Setting, batch: Batch, precision: Precision, averages: Averages | None = None) -> Any:
     with precision.autocast(torch.device("cpu")):
-        return distillation_loss(setting.student, setting.teacher, batch, RECIPE)
+        return distillation_loss(setting.student, setting.teacher, batch, RECIPE, averages)
 
 
-def turn(setting: Setting, batches: list[Batch], loss: Callable[[Setting, Batch], Any]) -> float:
-    """Real tokens per second of one update over `batches`."""
+def plain_turn(setting: Setting, batches: list[Batch]) -> float:
+    """Real tokens per second of one update, a batch at a time, each averaged by itself."""
     started = time.perf_counter()
     for batch in batches:
-        (loss(setting, batch)[0] / len(batches)).backward()
+        (plain_loss(setting, batch).loss / len(batches)).backward()
+    setting.step()
+    return sum(b.tokens for b in batches) / (time.perf_counter() - started)
+
+
+def engine_turn(setting: Setting, batches: list[Batch], lengths: np.ndarray, precision: Precision) -> float:
+    """The same update in joined passes."""
+    started = time.perf_counter()
+    for members in pack([b.rows for b in batches], lengths, PASS_POSITIONS["cpu"]):
+        parts = [batches[i] for i in members]
+        counts = torch.tensor([[b.tokens, len(b.masked), b.tokens] for b in parts]) * len(batches)
+        engine_loss(setting, join(parts), precision, Averages(*counts.T)).loss.backward()
     setting.step()
     return sum(b.tokens for b in batches) / (time.perf_counter() - started)
 
@@ -144,13 +156,12 @@ def measure(shapes: str, sequences: int, rounds: int) -> dict[str, Any]:
     training_device()
     precision = choose_precision(torch.device("cpu"))
     store = Sequences(sequences, vocabulary)
-    plain_batches = store.batches("sequences", RECIPE.batch_size, vocabulary)
-    engine_batches = store.batches("tokens", 2048, vocabulary)
+    batches = store.batches("sequences", RECIPE.batch_size, vocabulary)
     plain, engine = Setting.build(shapes, False, precision), Setting.build(shapes, True, precision)
     single = Precision("fp32")
     exact = Setting.build(shapes, True, single)
     agreement = {"fp32": 0.0, precision.name: 0.0}
-    for batch in plain_batches[:2]:
+    for batch in batches[:2]:
         with torch.no_grad():
             wanted = float(plain_loss(plain, batch).loss)
             for how, own in ((single, exact), (precision, engine)):
@@ -159,11 +170,11 @@ def measure(shapes: str, sequences: int, rounds: int) -> dict[str, Any]:
     del exact
     rates: dict[str, list[float]] = {"plain": [], "engine": []}
     for _ in range(rounds + 1):  # the first is for warming up
-        rates["plain"].append(turn(plain, plain_batches, plain_loss))
-        rates["engine"].append(turn(engine, engine_batches, lambda s, b: engine_loss(s, b, precision)))
+        rates["plain"].append(plain_turn(plain, batches))
+        rates["engine"].append(engine_turn(engine, batches, store.lengths, precision))
     ratios = [e / p for e, p in zip(rates["engine"][1:], rates["plain"][1:], strict=True)]
     return {
-        "tokens": sum(b.tokens for b in plain_batches),
+        "tokens": sum(b.tokens for b in batches),
         "precision": {"name": precision.name, "reason": precision.reason},
         "loss_relative_difference": agreement,
         "tokens_per_second": {way: {"median": median(r[1:]), "all": r[1:]} for way, r in rates.items()},
@@ -183,46 +194,57 @@ def print_peak(way: str, shapes: str, positions: int) -> None:
     vocabulary = SHAPES[shapes][0]
     training_device()
     precision = choose_precision(torch.device("cpu"))
-    batch = Sequences(positions // 10, vocabulary).batches("tokens", positions, vocabulary)[0]
+    store = Sequences(positions // 10, vocabulary)
+    whole = store.batches("tokens", positions, vocabulary)[0]
     setting = Setting.build(shapes, way == "engine", precision)
     for _ in range(2):  # the second update has the optimizer's moments in memory
-        turn(setting, [batch], plain_loss if way == "plain" else lambda s, b: engine_loss(s, b, precision))
+        if way == "plain":
+            plain_turn(setting, [whole])
+        else:
+            store.rows = whole.rows
+            parts = store.batches("tokens", PASS_POSITIONS["cpu"], vocabulary)
+            for part in parts:
+                counts = Averages(*torch.tensor([[whole.tokens], [len(whole.masked)], [whole.tokens]]))
+                engine_loss(setting, part, precision, counts).loss.backward()
+            setting.step()
     print(peak_memory())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", choices=SHAPES, default="paper")
+    parser.add_argument("--shapes", choices=SHAPES, nargs="+", default=["paper", "demo"])
     parser.add_argument("--sequences", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory-positions", type=int, default=4096)
+    parser.add_argument("--memory-positions", type=int, default=8192)
     parser.add_argument("--memory-of", choices=("plain", "engine"), help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=Path("bench_distillation.json"))
     a = parser.parse_args()
     if a.memory_of:
-        print_peak(a.memory_of, a.shapes, a.memory_positions)
+        print_peak(a.memory_of, a.shapes[0], a.memory_positions)
         return
     result = {
         "benchmark": "distillation",
-        "shapes": a.shapes,
         "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "rounds": a.rounds,
-        **measure(a.shapes, a.sequences, a.rounds),
+        "shapes": {shapes: measure(shapes, a.sequences, a.rounds) for shapes in a.shapes},
     }
-    peaks = {way: peak_of(way, a.shapes, a.memory_positions) for way in ("plain", "engine")}
-    result["peak_rss_bytes"] = {**peaks, "positions": a.memory_positions, "ratio": peaks["engine"] / peaks["plain"]}
+    print(f"{'shapes':8}{'way':8}{'real tokens/s':>15}{'peak memory':>14}")
+    for shapes, found in result["shapes"].items():
+        peaks = {way: peak_of(way, shapes, a.memory_positions) for way in ("plain", "engine")}
+        found["peak_rss_bytes"] = {**peaks, "positions": a.memory_positions, "ratio": peaks["engine"] / peaks["plain"]}
+        for way, peak in peaks.items():
+            print(f"{shapes:8}{way:8}{found['tokens_per_second'][way]['median']:15,.0f}{peak / 1e9:11.2f} GB")
+        ratio = found["speed_up"]
+        print(
+            f"  {ratio['median']:.2f} times as fast ({ratio['low']:.2f} to {ratio['high']:.2f} over {a.rounds} rounds)"
+        )
+        print(
+            f"  {found['peak_rss_bytes']['ratio']:.2f} of the peak memory, for an update of {a.memory_positions} positions"
+        )
+        print("  largest relative difference of the loss:", found["loss_relative_difference"], flush=True)
     a.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    rates = {way: values["median"] for way, values in result["tokens_per_second"].items()}
-    print(f"{'':8}{'real tokens/s':>15}{'peak memory':>14}")
-    for way in ("plain", "engine"):
-        print(f"{way:8}{rates[way]:15,.0f}{peaks[way] / 1e9:11.2f} GB")
-    low, high = result["speed_up"]["low"], result["speed_up"]["high"]
-    print(
-        f"speed-up {result['speed_up']['median']:.2f} ({low:.2f} to {high:.2f}) over {a.rounds} rounds; peak memory x {result['peak_rss_bytes']['ratio']:.2f}"
-    )
-    print("largest relative difference of the loss:", result["loss_relative_difference"])
 
 
 if __name__ == "__main__":
