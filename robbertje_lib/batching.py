@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from robbertje_lib.errors import UserError
 
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
-PACKED_SHARE = 0.92  # of real tokens that a pass of joined batches keeps
+PACKED_SHARE = 0.85  # of real tokens that a pass of joined batches keeps
 BIN_WIDTH = 4  # `sequences`: lengths 3 to 6 share a bin, then 7 to 10, and so on, as in the published code
 # What a random stream is for; the number keeps streams of one seed apart.
 ORDER, MASK = 0, 1

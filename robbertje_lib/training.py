@@ -418,6 +418,10 @@ def _duration(seconds: float) -> str:
 
 def peak_memory() -> int:
     """Peak resident memory of this process, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: getrusage would also count what the parent process held before it started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

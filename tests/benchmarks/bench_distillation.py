@@ -213,7 +213,7 @@ def print_peak(way: str, shapes: str, positions: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", choices=SHAPES, nargs="+", default=["paper", "demo"])
-    parser.add_argument("--sequences", type=int, default=60)
+    parser.add_argument("--sequences", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-positions", type=int, default=8192)
     parser.add_argument("--memory-of", choices=("plain", "engine"), help=argparse.SUPPRESS)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, disable_progress_bars
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -162,7 +162,10 @@ def main() -> None:
         return
     result: dict[str, Any] = {"benchmark": "scaling", "tokens": a.tokens, "corpus": {}, "processes": {}}
     threads = torch.get_num_threads()
+    disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
+        write_store(Path(folder, "warm"), 5_000)
+        child(Path(folder, "warm"), 50_000, 1, threads)  # files in the system's cache, clocks up
         print(f"{'corpus':>8}{'tokens':>14}{'seconds':>9}{'tokens/s':>10}{'allocated':>12}{'mapped':>11}")
         for times in (1, 4, 16):
             store = Path(folder, str(times))
