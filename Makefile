@@ -2,18 +2,24 @@
 
 PROFILE ?= demo
 BUDGET ?= 1
+# Settings of the profile to change, such as SET="merge_probability=0.3 seeds=5".
+SET ?=
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 # The first of these that runs and is a version the packages support; or say make PYTHON=... yourself.
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell \
     $(name) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(name)")' 2>/dev/null)))
 BIN := .venv/bin
+# A value as one word for the shell, whatever quotes it holds.
+quoted = '$(subst ','\'',$(1))'
+VARIANT = --budget=$(call quoted,$(BUDGET)) --set=$(call quoted,$(SET))
+OPTIONS = --profile=$(call quoted,$(PROFILE)) $(VARIANT) --cores=$(call quoted,$(CORES))
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce plan test bench lab lock clean
+.PHONY: help reproduce plan verify explain test bench lab lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "Options: PROFILE=$(PROFILE) BUDGET=$(BUDGET) CORES=$(CORES)"
+	@echo "Options: PROFILE=$(PROFILE) BUDGET=$(BUDGET) CORES=$(CORES) SET=\"merge_probability=0.3 seeds=5\""
 
 .venv: .venv/installed  ## build just the environment
 
@@ -27,10 +33,16 @@ help:  ## show this list
 	@touch $@
 
 reproduce: .venv  ## run every stage that is not up to date: make reproduce PROFILE=mini BUDGET=0.05
-	@$(BIN)/python -m robbertje_lib reproduce --profile "$(PROFILE)" --budget "$(BUDGET)" --cores "$(CORES)"
+	@$(BIN)/python -m robbertje_lib reproduce $(OPTIONS)
 
 plan: .venv  ## say what `make reproduce` would run, and why
-	@$(BIN)/python -m robbertje_lib plan --profile "$(PROFILE)" --budget "$(BUDGET)" --cores "$(CORES)"
+	@$(BIN)/python -m robbertje_lib plan $(OPTIONS)
+
+verify: .venv  ## compare the results on disk with the records of the run: make verify PROFILE=demo
+	@$(BIN)/python -m robbertje_lib verify $(call quoted,$(PROFILE)) $(VARIANT)
+
+explain: .venv  ## say where a result comes from: make explain WHAT=figures/demo/pseudo_perplexity.svg
+	@$(BIN)/python -m robbertje_lib explain $(call quoted,$(WHAT)) --profile=$(call quoted,$(PROFILE)) $(VARIANT)
 
 test: .venv  ## lint, types and tests
 	$(BIN)/ruff check .
@@ -42,7 +54,7 @@ bench: .venv  ## measure speed against named baselines: tests/benchmarks; wants 
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 lab: .venv  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 # A fresh environment decides what is needed. torch is named, as another version would bring other CUDA packages;
 # the local part of its version (+cpu, +cu130) is cut, so that the same lock installs either build.

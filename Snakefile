@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robbertje_lib import paths
 from robbertje_lib.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
-from robbertje_lib.profile import TeacherTraining
+from robbertje_lib.profile import TeacherTraining, is_folder
 from robbertje_lib.run import open_run
 
 run = open_run(config["profile"], float(config["budget"]))
@@ -39,21 +39,22 @@ CORPUS = [here(run.paths.corpus(*pair) / "state.json") for pair in profile.arms]
 HELD_OUT = here(run.paths.held_out / "state.json")
 TOKENIZER = here(run.paths.tokenizer / "tokenizer.json")
 TEACHER = [model("teacher")] if isinstance(profile.teacher, TeacherTraining) else []
-MODELS = [*TEACHER, *(model(student) for student in profile.students)]
+RELEASED = {name: profile.released(name) for name in profile.models if profile.released(name)}
+
+
+def weights(name):
+    """The files of a model; none for one of the hub, which its revision stands for."""
+    if name not in RELEASED:
+        return [model(name)]
+    folder = RELEASED[name].hub
+    return [str(file) for file in sorted(Path(folder).glob("*.safetensors"))] if is_folder(folder) else []
+
+
+MODELS = [file for name in profile.models for file in weights(name)]
+EVALUATED = [f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models]
 TASKS = list(profile.finetuning.tasks)
 PLANTED = ["gender_bias.planted_strength"] if KNOWN_ANSWER else []  # part of the text itself
 FINETUNING = [f"finetuning.{field}" for field in type(profile.finetuning).model_fields if field != "tasks"]
-STAGES = [
-    "10_corpus",
-    *(["20_teacher"] if TEACHER else []),
-    *(f"30_distillation-{student}" for student in profile.students),
-    "40_pseudo_perplexity",
-    *(f"50_finetuning-{task}" for task in TASKS),
-    "60_gender_bias",
-    "70_significance",
-    "80_efficiency",
-    "90_claims_and_figures",
-]
 COMPARED = {  # what 70 and 90 read
     "pseudo_perplexity": [result("pseudo_perplexity.json"), result("pseudo_perplexity.parquet")],
     "finetuning": [result(kind, f"{task}.{end}") for task in TASKS for kind, end in (("predictions", "parquet"), ("scores", "json"))],
@@ -75,7 +76,7 @@ def modules(stage, *tasks):
 
 def own_text():
     """The user's own files among the sources."""
-    own = [Path(source) for source in profile.corpus.sources if "/" in source]
+    own = [Path(source) for source in profile.corpus.sources if "/" in source and not source.startswith("hub:")]
     return [str(file) for path in own for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()]
 
 
@@ -99,11 +100,11 @@ RUN = (
 )
 
 wildcard_constraints:
-    student="|".join(profile.students),
+    student="|".join(profile.trained) or "none",
     task="|".join(TASKS),
 
 rule all:
-    input: [record(stage) for stage in STAGES]
+    input: [record(stage) for stage in profile.stages]
 
 rule corpus:
     message: "10_corpus"
@@ -146,7 +147,7 @@ rule distillation:
         results=lambda wildcards: [
             here(run.paths.corpus(profile.students[wildcards.student].selection, profile.students[wildcards.student].arm) / "state.json"),
             HELD_OUT,
-            *TEACHER,
+            *weights("teacher"),
         ],
     output:
         results=[result("distillation", "{student}.json"), model("{student}")],
@@ -174,7 +175,7 @@ rule pseudo_perplexity:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "pseudo_perplexity", *PLANTED),
-        models=profile.models,
+        models=EVALUATED,
     threads: HALF
     shell: RUN
 
@@ -191,7 +192,7 @@ rule finetuning:
     params:
         parameters=lambda wildcards: parameters(task=wildcards.task),
         digest=lambda wildcards: profile.digest("seed", *FINETUNING, f"finetuning.tasks.{wildcards.task}"),
-        models=profile.models,
+        models=EVALUATED,
     threads: HALF
     shell: RUN
 
@@ -208,7 +209,7 @@ rule gender_bias:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "gender_bias", "significance", "pseudo_perplexity.tokens_per_batch"),
-        models=profile.models,
+        models=EVALUATED,
     threads: HALF
     shell: RUN
 
@@ -225,7 +226,7 @@ rule significance:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "significance"),
-        models=profile.models,
+        models=EVALUATED,
     threads: HALF
     shell: RUN
 
@@ -242,7 +243,7 @@ rule efficiency:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "efficiency"),
-        models=profile.models,
+        models=EVALUATED,
     threads: ALL
     shell: RUN
 
@@ -254,7 +255,7 @@ rule claims_and_figures:
         results=[
             *(result("corpus", f"{arm}.json") for arm in dict(map(reversed, profile.arms))),
             *([result("teacher.json")] if TEACHER else []),
-            *(result("distillation", f"{student}.json") for student in profile.students),
+            *(result("distillation", f"{student}.json") for student in profile.trained),
             *(file for files in COMPARED.values() for file in files),
             result("significance.json"),
             result("efficiency.json"),

@@ -3,35 +3,90 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from robbertje_lib import reproduce
+from robbertje_lib import overrides, reproduce
 from robbertje_lib.errors import UserError
+from robbertje_lib.run import open_run
+
+PROFILE = "a name in robbertje_lib/profiles, or a YAML file"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 2, after one line, for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m robbertje_lib", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (
-        ("reproduce", "run every stage that is not up to date"),
-        ("plan", "say what would run, and why"),
-    ):
-        command = commands.add_parser(name, help=what)
-        command.add_argument("--profile", default="demo", help="a name in robbertje_lib/profiles, or a YAML file")
-        command.add_argument("--budget", default="1", help="scales training, text and evaluation sizes, up to 1")
-        command.add_argument("--cores", default=str(os.cpu_count()), help="processor cores to use")
-    options = parser.parse_args(arguments)
+    """Run a command; returns the exit status: 2, after one line, for bad input, 1 if something is not as it should."""
+    options = _parser().parse_args(arguments)
     try:
-        profile = options.profile
-        if profile.endswith((".yaml", ".yml")):
-            profile = str(Path(profile).resolve())  # notebooks run in a folder of their own
-        run = {"reproduce": reproduce.reproduce, "plan": reproduce.plan}[options.command]
-        return run(profile, _number("BUDGET", options.budget), _cores(options.cores))
+        status: int = options.run(options)
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m robbertje_lib", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what)
+        command.set_defaults(run=run)
+        return command
+
+    for command in (
+        add("reproduce", _reproduce, "run every stage that is not up to date"),
+        add("plan", _plan, "say what would run, and why"),
+    ):
+        command.add_argument("--profile", default="demo", help=PROFILE)
+        _add_variant(command)
+        command.add_argument("--cores", default=str(os.cpu_count()), help="processor cores to use")
+    command = add("explain", _explain, "say where a figure, a claim or a result comes from")
+    command.add_argument("what", help="figures/demo/pseudo_perplexity.svg, claims.merged_better_on_long, ...")
+    command.add_argument("--profile", default="demo", help=f"for a claim: {PROFILE}")
+    command.add_argument("--files", action="store_true", help="list every source file with its hash")
+    _add_variant(command)
+    command = add("verify", _verify, "compare the results on disk with their records")
+    command.add_argument("profile", help=PROFILE)
+    _add_variant(command)
+    return parser
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    return reproduce.reproduce(_profile(options), _number("BUDGET", options.budget), _cores(options.cores))
+
+
+def _plan(options: argparse.Namespace) -> int:
+    return reproduce.plan(_profile(options), _number("BUDGET", options.budget), _cores(options.cores))
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from robbertje_lib.explain import explain  # not above: it draws in matplotlib, a second that `plan` need not wait
+
+    print(explain(options.what, _profile(options), _number("BUDGET", options.budget), options.files))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from robbertje_lib.verify import verify  # not above: nbformat takes as long
+
+    found = verify(open_run(_profile(options), _number("BUDGET", options.budget)))
+    print(found)
+    return 1 if found.findings else 0
+
+
+def _add_variant(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--budget", default="1", help="scales training, text and evaluation sizes, up to 1")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="SETTINGS", help='such as "merge_probability=0.3 seeds=5"'
+    )
+
+
+def _profile(options: argparse.Namespace) -> str:
+    """The profile as notebooks take it; they run in a folder of their own, so a file needs its whole path."""
+    name, assignments = str(options.profile), " ".join(options.set)
+    if assignments.strip():
+        return str(overrides.derive(name, assignments))
+    return str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
 
 
 def _number(name: str, text: str) -> float:

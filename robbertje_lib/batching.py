@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets import load_from_disk
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from robbertje_lib.artefacts import open_store
 from robbertje_lib.errors import UserError
 
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
@@ -42,7 +42,7 @@ class TokenStore:
         for folder in self.folders:
             if not (folder / "dataset_info.json").is_file():
                 raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
-            self.chunks += [_views(chunk) for chunk in load_from_disk(str(folder)).data.column("input_ids").chunks]
+            self.chunks += [_views(chunk) for chunk in open_store(folder).data.column("input_ids").chunks]
         self.starts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in self.chunks)])
         self.lengths = np.concatenate([np.diff(o) for _, o in self.chunks]).astype(np.int32)
         too_short = self.lengths < minimum_tokens

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import load_from_disk
 from scipy import stats
 
-from robbertje_lib.artefacts import write_json, write_parquet
+from robbertje_lib.artefacts import open_store, write_json, write_parquet
 from robbertje_lib.crows_pairs import load_pairs, preference, score_pairs
 from robbertje_lib.disco import disco
 from robbertje_lib.errors import UserError
@@ -231,7 +230,7 @@ def _documents_that_mention(run: Run, words: Sequence[str]) -> dict[str, int]:
     folder = run.paths.corpus(run.profile.corpus.selections[0], "non_shuffled")
     if not folder.is_dir():
         raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
-    store = load_from_disk(str(folder))
+    store = open_store(folder)
     wanted = set(words)
     lines = zip(store["document_id"], store["text"], strict=True)
     found = {(document, word) for document, text in lines for word in wanted.intersection(text.lower().split())}

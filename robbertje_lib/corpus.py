@@ -123,6 +123,9 @@ def _documents(
             seed=run.profile.seed, megabytes=size / 1e6, bias_strength=run.profile.gender_bias.planted_strength
         )
         return
+    if source.startswith(readers.HUB):
+        yield from readers.read_hub(source, int(rng.integers(2**32)), dropped)
+        return
     paths = readers.source_files(source)
     files["files"] = len(paths)
     for index in rng.permutation(len(paths)):
@@ -136,7 +139,7 @@ def _clean(document: readers.Document, seen: set[str], dropped: Counter[str]) ->
         return list(document.paragraphs)  # repetition is part of what its probabilities say
     curated = document.source in readers.TEXT_GROUPS
     scanned = document.source == "manifestos"
-    name = document.source if curated else "own text"
+    name = document.source if curated else "hub" if document.source.startswith(readers.HUB) else "own text"
     faults: Counter[str] = Counter()
     lines = []
     sentences = [s for p in document.paragraphs for s in split_sentences(" ".join(p.split()))]

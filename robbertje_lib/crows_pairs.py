@@ -47,15 +47,20 @@ def load_pairs(bias_types: Sequence[str] = ("gender",)) -> list[Pair]:
 
 def read_pairs(path: Path) -> list[Pair]:
     """Read the Mac Roman file. Raises `UserError` naming file, line and what was expected."""
-    pairs = []
-    with path.open(encoding="mac_roman", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}")
-        for row in reader:
-            if None in row or not all(row[column] for column in COLUMNS):
-                raise UserError(f"{path}, line {reader.line_num}: expected {len(COLUMNS)} filled columns")
-            pairs.append(Pair(*(row[column] for column in COLUMNS)))
+    pairs: list[Pair] = []
+    try:
+        with path.open(encoding="mac_roman", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            if tuple(next(reader, ())) != COLUMNS:
+                raise UserError(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}")
+            for fields in reader:
+                if len(fields) != len(COLUMNS) or not all(fields):
+                    raise UserError(f"{path}, line {reader.line_num}: expected {len(COLUMNS)} filled columns")
+                pairs.append(Pair(*fields))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); fetch it again") from None
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; expected quoted, comma-separated fields") from None
     return pairs
 
 

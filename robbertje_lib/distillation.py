@@ -139,6 +139,8 @@ def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show 
     if student not in profile.students:
         raise UserError(f"no student '{student}' in profile {profile.name}: {did_you_mean(student, profile.students)}")
     settings = profile.students[student]
+    if settings.released:
+        raise UserError(f"{student} is a released model; there is nothing to train")
     recipe, shape = profile.recipes[settings.recipe], profile.shapes[settings.shape]
     device = training_device()
     precision = choose_precision(device)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import SequentialSampler
 from transformers import (
     AutoConfig,
@@ -156,7 +157,7 @@ def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence
     try:
         with quiet(), _no_load_report():
             return _load(family, pretrained, labels)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         what = f"model '{pretrained.source}' cannot be loaded ({error})"
         raise UserError(f"{what}; train it first or check its name") from None
 

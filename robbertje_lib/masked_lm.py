@@ -12,18 +12,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from robbertje_lib.errors import UserError
-from robbertje_lib.profile import HubTeacher
+from robbertje_lib.profile import HubTeacher, is_folder
 from robbertje_lib.run import Run
 
 Precision = Literal["float32", "bfloat16"]
 
 # Tokenizers without a stored limit report 1e30; no model has this many positions.
 NO_LIMIT = 1_000_000
+MODEL_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model"]  # of a repository on the hub
 # These mask attention with a float32 minimum, which autocast cannot express in bfloat16 (transformers 5).
 FLOAT32_ONLY = ("deberta",)
 
@@ -72,20 +75,36 @@ class MaskedLM:
 
 
 def evaluated_models(run: Run) -> dict[str, str]:
-    """Name -> folder or hub id of every model of the run, teacher first."""
-    models = {name: str(run.paths.model(name)) for name in run.profile.models}
-    if isinstance(run.profile.teacher, HubTeacher):
-        models["teacher"] = run.profile.teacher.hub
-    return models
+    """Name -> folder of every model of the run, teacher first; a released one is downloaded to the hub's cache.
+
+    Raises `UserError` if one cannot be downloaded.
+    """
+    return {
+        name: str(run.paths.model(name) if released is None else released_folder(released))
+        for name, released in ((name, run.profile.released(name)) for name in run.profile.models)
+    }
+
+
+def released_folder(released: HubTeacher) -> Path:
+    """The folder of a released model: the user's own, or a snapshot of the hub at the given revision.
+
+    Weights are fetched as safetensors only: the pickled ones beside them stay where they are. Raises `UserError` if
+    neither the hub nor its cache has them.
+    """
+    if is_folder(released.hub):
+        return Path(released.hub)
+    try:
+        return Path(snapshot_download(released.hub, revision=released.revision, allow_patterns=MODEL_FILES))
+    except (OSError, ValueError) as error:
+        raise UserError(_explain(f"{released.hub}@{released.revision}", error)) from None
 
 
 def load_evaluated(run: Run, name: str) -> MaskedLM:
-    """Load one of `evaluated_models(run)`, or any other model by its folder or hub id. Raises `UserError`."""
-    if name not in evaluated_models(run):
+    """Load one of the run's models, or any other by its folder or hub id. Raises `UserError`."""
+    if name not in run.profile.models:
         return load_masked_lm(name, name=name)
-    hub = isinstance(run.profile.teacher, HubTeacher) and name == "teacher"
-    revision = run.profile.teacher.revision if hub else None  # type: ignore[union-attr]
-    return load_masked_lm(evaluated_models(run)[name], revision, name=name)
+    released = run.profile.released(name)
+    return load_masked_lm(released_folder(released) if released else run.paths.model(name), name=name)
 
 
 def load_masked_lm(source: str | Path, revision: str | None = None, name: str | None = None) -> MaskedLM:
@@ -106,7 +125,7 @@ def load_masked_lm(source: str | Path, revision: str | None = None, name: str | 
             model, report = AutoModelForMaskedLM.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **options
             )
-        except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError, SafetensorError) as error:
             raise UserError(_explain(source, error)) from None
     if report["missing_keys"]:
         raise UserError(
@@ -149,7 +168,10 @@ def _check_folder(source: str) -> None:
 def _explain(source: str, error: Exception) -> str:
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if Path(source).is_dir():
-        return f"{source} is not a masked language model that can be loaded: {first}"
+        return (
+            f"{source} is not a masked language model that can be loaded: {first}; "
+            "if a run made it, delete it and run `make reproduce` again"
+        )
     return (
         f"cannot load '{source}' from the Hugging Face hub ({first}); check the name and the network, or give a folder"
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForMaskedLM,
@@ -205,9 +206,9 @@ def load_teacher(settings: TeacherTraining | HubTeacher, folder: Path) -> PreTra
             model = AutoModelForMaskedLM.from_pretrained(
                 source, revision=revision, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
-            f"teacher: cannot load '{source}' ({error}); run notebook 20_teacher, or check the name"
+            f"teacher: cannot load '{source}' ({error}); delete it and run `make reproduce` again, or check the name"
         ) from None
     return model.eval().requires_grad_(False)
 

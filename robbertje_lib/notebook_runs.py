@@ -7,6 +7,7 @@ under a temporary name, checks that every cell ran, and renames. Only the run re
 
 import argparse
 import ast
+import contextlib
 import datetime
 import json
 import math
@@ -38,6 +39,8 @@ KERNEL = (
     "die_with_parent(int(os.environ['JPY_PARENT_PID']));"
     "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
 )
+# The Snakefile names folders by one file in them: a token store, a model, a tokenizer.
+STAND_FOR_FOLDERS = {"state.json", "model.safetensors", "tokenizer.json"}
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -87,7 +90,7 @@ def run_notebook(
         executed = nbformat.read(running, as_version=4)
         # Where the project lies on this machine is nobody's business, and would differ from run to run.
         executed.metadata.papermill.update(input_path=_name(notebook), output_path=_name(output))
-        hashed_outputs = _hashes(outputs, f"{stage} ran, but its output")
+        hashed_outputs = _hashes(_with_their_folders(outputs), f"{stage} ran, but its output")
         with artefacts.atomic_path(output) as temporary:
             nbformat.write(executed, temporary)
     finally:
@@ -265,6 +268,16 @@ def _profile_digest(parameters: Mapping[str, Any]) -> str | None:
     return load_profile(parameters["profile"], parameters["budget"]).digest()
 
 
+def _with_their_folders(outputs: Iterable[Path]) -> list[Path]:
+    """`outputs`, and for a file that stands for its folder all other files there, too."""
+    found: dict[Path, None] = {}
+    for output in outputs:
+        found[output] = None
+        if output.name in STAND_FOR_FOLDERS and output.parent.is_dir():
+            found |= dict.fromkeys(sorted(file for file in output.parent.iterdir() if file.is_file()))
+    return list(found)
+
+
 def _hashes(files: Iterable[Path], what: str) -> dict[str, str]:
     files = list(files)
     for file in files:
@@ -316,11 +329,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
         )
     except (UserError, NotebookError) as error:
-        log_event(options.events, stage=stage, event="failed", error=str(error))
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+        return _report(error, stage, options.events)
+    except OSError as error:  # the executed notebook or the record could not be written
+        if (reason := artefacts.no_room(error)) is None:
+            raise
+        return _report(NotebookError(f"{stage}: cannot write ({reason}); {artefacts.MAKE_ROOM}"), stage, options.events)
     log_event(options.events, stage=stage, event="finished", seconds=record["seconds"])
     return 0
+
+
+def _report(error: Exception, stage: str, events: Path | None) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full disk takes no event either
+        log_event(events, stage=stage, event="failed", error=str(error))
+    return 2 if isinstance(error, UserError) else 1
 
 
 def _parameters(given: list[str], notebook: Path) -> dict[str, Any]:

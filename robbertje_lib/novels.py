@@ -70,10 +70,10 @@ def _decode(path: Path) -> str:
     try:
         codec = codecs.lookup(re.sub(r"(?i)^iso latin-?", "latin", name)).name
         text = raw.decode("utf-8-sig" if codec == "utf-8" else codec)
-    except LookupError:
-        raise UserError(f"{path}: declares the unknown encoding '{name}'; delete it") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in {name}, which its header declares (byte {error.start}); delete it") from None
+    except (LookupError, ValueError):  # no codec, one that is not for text, or no name at all
+        raise UserError(f"{path}: declares the unknown encoding '{name}'; delete it") from None
     return text.replace("\r\n", "\n")
 
 

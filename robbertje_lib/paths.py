@@ -16,6 +16,11 @@ def output_root() -> Path:
     return Path(os.environ.get("ROBBERTJE_OUTPUT", PROJECT)).resolve()
 
 
+def derived_profiles() -> Path:
+    """Folder of the profiles that settings on the command line make."""
+    return output_root() / "papermill_runs" / "profiles"
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """The files of one run; `run_name` is the profile's name, with the budget if it is not 1."""
@@ -50,6 +55,10 @@ class RunPaths:
     def model(self, name: str) -> Path:
         """A model folder in the Hugging Face layout, tokenizer included: `teacher` or a student's name."""
         return self.run / "models" / name
+
+    def onnx(self, name: str) -> Path:
+        """A model as an ONNX file: a model's name, with `.int8` behind it for the quantised one."""
+        return self.run / "onnx" / f"{name}.onnx"
 
     def checkpoints(self, name: str) -> Path:
         return self.run / "checkpoints" / name

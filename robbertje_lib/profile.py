@@ -6,6 +6,7 @@ below 1 (`make reproduce PROFILE=mini BUDGET=0.05`): training steps, text and ev
 
 import hashlib
 import json
+import os
 import re
 import reprlib
 from collections.abc import Hashable, Sequence
@@ -17,11 +18,13 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -43,6 +46,7 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, torch and transformers all take
+MOST_SEEDS = 1000  # more is a slip
 # Students, tasks and profiles name files; a shape and a recipe appear in tables.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 
@@ -60,14 +64,50 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _counted(seeds: Any) -> Any:
+    """`seeds: 5` stands for the seeds 1 to 5."""
+    if type(seeds) is not int:
+        return seeds
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ValueError(f"{seeds} seeds cannot be; give 1 to {MOST_SEEDS}, or list them")
+    return list(range(1, seeds + 1))
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A dataset of the hub as a source of text: `hub:ORG/NAME@REVISION[:CONFIG]`, or a folder `hub:./NAME[:CONFIG]`."""
+
+    name: str
+    revision: str | None
+    config: str | None
+
+    @classmethod
+    def parse(cls, source: str) -> Self:
+        """Raises `ValueError` for another form, or a folder that is not there."""
+        place, _, config = source.removeprefix("hub:").partition(":")
+        name, _, revision = place.partition("@")
+        if is_folder(place):
+            if not (is_there(place) and Path(place).is_dir()):
+                raise ValueError(f"no folder '{place}'; name one that holds parquet files")
+            name, revision = place, ""
+        elif not (revision and re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
+            raise ValueError(f"'{source}' is not hub:ORG/NAME@REVISION or hub:ORG/NAME@REVISION:CONFIG; write it so")
+        return cls(name, revision or None, config or None)
 
 
 class Corpus(Section):
     """Text and its arms (paper section on pre-training data; facts: OSCAR, 1 GB per arm, merged p = 0.5)."""
 
-    sources: list[str] = Field(min_length=1)  # groups of `sources`, `known_answer`, or a folder or file of the user's
+    # Groups of `sources`, `known_answer`, a folder or file of the user's, or `hub:ORG/NAME@REVISION[:CONFIG]`.
+    sources: list[str] = Field(min_length=1)
     arm_megabytes: Annotated[float, Field(gt=0), Scaled(0.02)]  # text each arm may take, 10^6 bytes of UTF-8
     merge_probability: Fraction = 0.5
     selections: Annotated[list[Literal["head", "same_lines"]], AfterValidator(_distinct)] = Field(
@@ -81,7 +121,9 @@ class Corpus(Section):
     def _at_hand(cls, sources: list[str]) -> list[str]:
         for source in sources:
             known = ["known_answer", *catalogue()]
-            if source not in known and not Path(source).exists():
+            if source.startswith("hub:"):
+                HubDataset.parse(source)
+            elif source not in known and not is_there(source):
                 raise ValueError(f"no source '{source}': {did_you_mean(source, known)} (your own text: ./file.txt)")
         return list(_distinct(sources))
 
@@ -117,11 +159,40 @@ class TeacherTraining(Section):
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens, in the masked phase
 
 
-class HubTeacher(Section):
-    """A released masked language model, at a fixed revision."""
+def is_there(path: str | Path) -> bool:
+    """Whether a path exists. Not where its name is too long, holds a zero byte, or its user is none: pathlib raises."""
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111
 
-    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str = Field(min_length=1)
+
+def is_folder(hub: str) -> bool:
+    """Whether what stands where a hub id is expected is a folder of the user's: it starts with `/`, `~`, `.`."""
+    return hub.startswith(("/", "~", "./", "../"))
+
+
+def _complete_release(hub: str | None, revision: str | None) -> None:
+    """A hub id needs a revision, so that the same profile means the same weights; a folder must be there."""
+    if hub is None or not is_folder(hub):
+        if not revision:
+            raise ValueError("is missing; add it")
+    elif not (is_there(hub) and Path(hub).expanduser().is_dir()):
+        raise ValueError(f"no folder '{hub}' beside the profile; name one written by save_pretrained, or a hub id")
+
+
+HubId = Annotated[str, Field(pattern=r"^([\w-][\w.-]*/[\w.-]+|[/~.].*)$")]
+
+
+class HubTeacher(Section):
+    """A released masked language model: of the hub at a fixed revision, or a folder written by `save_pretrained`."""
+
+    hub: HubId
+    revision: str | None = Field(default=None, validate_default=True)
+
+    @field_validator("revision")
+    @classmethod
+    def _fixed(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        if "hub" in info.data:
+            _complete_release(info.data["hub"], revision)
+        return revision
 
 
 def _teacher_kind(value: Any) -> str:
@@ -185,11 +256,42 @@ class Recipe(Section):
         return self
 
 
+RELEASED = "released"  # stands where the recipe does, for students that are not ours
+
+
 class Student(Section):
+    """A student to distil, or with `hub` a released one, of which arm and shape only say what it is."""
+
     arm: Literal["non_shuffled", "shuffled", "merged"]
     shape: str
-    recipe: str
+    hub: HubId | None = Field(default=None, exclude_if=_is_none)
+    revision: str | None = Field(default=None, validate_default=True, exclude_if=_is_none)
+    recipe: str = Field(default=RELEASED, validate_default=True)
     selection: Literal["head", "same_lines"] = "head"
+
+    @field_validator("revision")
+    @classmethod
+    def _fixed(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("hub"):
+            _complete_release(info.data["hub"], revision)
+        elif revision and "hub" in info.data:
+            raise ValueError("goes with `hub`, which is missing; add it, or leave both out")
+        return revision
+
+    @field_validator("recipe")
+    @classmethod
+    def _trained_or_released(cls, recipe: str, info: ValidationInfo) -> str:
+        released = info.data.get("hub") is not None
+        if "hub" in info.data and released != (recipe == RELEASED):
+            raise ValueError(
+                "a released student has none; leave it out" if released else "is missing; add it, or `hub`"
+            )
+        return recipe
+
+    @property
+    def released(self) -> HubTeacher | None:
+        """Where the weights come from, if they are not trained here."""
+        return HubTeacher(hub=self.hub, revision=self.revision) if self.hub else None
 
 
 class PseudoPerplexity(Section):
@@ -210,7 +312,8 @@ class Task(Section):
 
 class Finetuning(Section):
     tasks: dict[str, Task] = Field(min_length=1)
-    seeds: Annotated[list[Seed], AfterValidator(_distinct)] = Field(min_length=1)
+    # The seeds themselves, or how many: 5 for 1 to 5.
+    seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
     epochs: Rate = 3.0
     batch_size: Positive = 16
     trials: Positive = 1  # random-search draws per model, judged on the validation split
@@ -284,18 +387,22 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.name == "profiles":
+            raise ValueError("name: 'profiles' is reserved for a folder; choose another")
         for name, student in self.students.items():
             if name in {"teacher", "tokenizer"}:
                 raise ValueError(f"students: '{name}' is reserved; rename the student")
             for kind, wanted, known in (
                 ("shape", student.shape, self.shapes),
-                ("recipe", student.recipe, self.recipes),
+                ("recipe", student.recipe, [RELEASED] if student.released else self.recipes),
                 ("selection", student.selection, self.corpus.selections),
             ):
                 if wanted not in known:
                     raise ValueError(
                         f"students.{name}.{kind}: '{wanted}' is not defined; {did_you_mean(wanted, known)}"
                     )
+            if student.released:
+                continue
             if (
                 self.recipes[student.recipe].initialisation == "teacher_layers"
                 and not self.shapes[student.shape].teacher_layers
@@ -351,9 +458,35 @@ class Profile(Section):
         return ["teacher", *self.students]
 
     @property
+    def trained(self) -> list[str]:
+        """The students that are distilled here, in their order."""
+        return [name for name, student in self.students.items() if not student.released]
+
+    def released(self, model: str) -> HubTeacher | None:
+        """Where one of `models` was released, or None if it is trained here."""
+        if model == "teacher":
+            return self.teacher if isinstance(self.teacher, HubTeacher) else None
+        return self.students[model].released
+
+    @property
     def arms(self) -> list[tuple[str, str]]:
         """The (selection, arm) pairs to build, in a fixed order."""
         return [(s, arm) for s in self.corpus.selections for arm in ("non_shuffled", "shuffled", "merged")]
+
+    @property
+    def stages(self) -> list[str]:
+        """Every stage of a run, in the order of the paper."""
+        return [
+            "10_corpus",
+            *(["20_teacher"] if isinstance(self.teacher, TeacherTraining) else []),
+            *(f"30_distillation-{student}" for student in self.trained),
+            "40_pseudo_perplexity",
+            *(f"50_finetuning-{task}" for task in self.finetuning.tasks),
+            "60_gender_bias",
+            "70_significance",
+            "80_efficiency",
+            "90_claims_and_figures",
+        ]
 
     def digest(self, *sections: str) -> str:
         """SHA-256 of the named sections (all of them if none is named), for provenance and reruns.
@@ -378,35 +511,73 @@ def load_profile(name: str, budget: float = 1.0) -> Profile:
     `name` is one of `profiles/*.yaml`, or the path of a YAML file. Raises `UserError` with every fault of
     the file on one line.
     """
-    known = {path.stem: path for path in paths.PROFILES.glob("*.yaml")}
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
-    if path is None or not path.is_file():
-        raise UserError(f"no profile '{name}': {did_you_mean(name, known)}")
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a mapping of sections such as 'corpus:'")
-    profile = parse_profile(_beside(raw, path.parent), budget, where=path.name)
+    path, raw = read_profile(name)
+    profile = parse_profile(raw, budget, where=path.name)
     if profile.name != path.stem:
         # Results lie under the profile's name: a copied file would overwrite those of its model.
         raise UserError(f"{path.name}: name: is '{profile.name}'; call file and profile the same")
     return profile
 
 
-def _beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`raw` with the user's own files and folders below `corpus.sources` taken from the profile's folder."""
-    corpus = raw.get("corpus")
-    if not isinstance(corpus, dict) or not isinstance(corpus.get("sources"), list):
-        return raw  # for the validation to tell
-    own = [
-        str((folder / source).resolve()) if isinstance(source, str) and "/" in source else source
-        for source in corpus["sources"]
-    ]
-    return {**raw, "corpus": {**corpus, "sources": own}}
+def read_profile(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a profile and the mapping it holds, not validated, the user's own text by absolute paths.
+
+    Raises `UserError` if there is no such file, or something else than a mapping in it.
+    """
+    known = {path.stem: path for path in paths.PROFILES.glob("*.yaml")}
+    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    if path is None or not (is_there(path) and path.is_file()):
+        raise UserError(f"no profile '{name}': {did_you_mean(name, known)}")
+    try:
+        raw = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected a mapping of sections such as 'corpus:'")
+    return path, beside(raw, path.parent)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """What a YAML text stands for, without tags that build objects. Raises `UserError`, which begins with `where`."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+
+
+def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`raw` with the user's own files and folders (text and models) taken from `folder`, that of the profile.
+
+    What has another form than expected stays as it is, for the validation to tell.
+    """
+    raw = dict(raw)
+    corpus, students = raw.get("corpus"), raw.get("students")
+    if isinstance(corpus, dict) and isinstance(corpus.get("sources"), list):
+        raw["corpus"] = {**corpus, "sources": [_source_beside(source, folder) for source in corpus["sources"]]}
+    if isinstance(students, dict):
+        raw["students"] = {name: _model_beside(student, folder) for name, student in students.items()}
+    if "teacher" in raw:
+        raw["teacher"] = _model_beside(raw["teacher"], folder)
+    return raw
+
+
+def _source_beside(source: Any, folder: Path) -> Any:
+    if not isinstance(source, str) or "/" not in source:
+        return source
+    kind, place = ("hub:", source[4:]) if source.startswith("hub:") else ("", source)
+    return source if kind and not is_folder(place) else kind + _beside_profile(place, folder)
+
+
+def _model_beside(section: Any, folder: Path) -> Any:
+    if isinstance(section, dict) and isinstance(section.get("hub"), str) and is_folder(section["hub"]):
+        return {**section, "hub": _beside_profile(section["hub"], folder)}
+    return section
+
+
+def _beside_profile(place: str, folder: Path) -> str:
+    return os.path.abspath(folder / os.path.expanduser(place))  # noqa: PTH100, PTH111 - as in `is_there`
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,12 +6,14 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from robbertje_lib import paths
+from robbertje_lib.artefacts import read_json
 
 
 def git_state() -> dict[str, Any]:
@@ -61,3 +63,20 @@ def _output(*command: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def read_records(run: Path) -> dict[str, dict[str, Any]]:
+    """The run records below the folder of a run, by stage, in order. Raises `UserError` for a damaged one."""
+    return {path.stem: read_json(path) for path in sorted((run / "records").glob("[!.]*.json"))}
+
+
+def producers(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Which stage wrote each file, by the name that records give it."""
+    return {name: stage for stage, record in records.items() for name in record["outputs"]}
+
+
+def commit(state: Mapping[str, Any], digits: int = 10) -> str:
+    """The state of the code in words: `commit 0123456789`, with a `+` if there were changes beyond it."""
+    if not state["commit"]:
+        return "no commit"
+    return f"commit {state['commit'][:digits]}{'+' if state['dirty'] else ''}"

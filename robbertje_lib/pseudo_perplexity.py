@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import load_from_disk
 
-from robbertje_lib.artefacts import read_parquet, write_json, write_parquet
+from robbertje_lib.artefacts import open_store, read_parquet, write_json, write_parquet
 from robbertje_lib.batching import TokenStore
 from robbertje_lib.errors import UserError
 from robbertje_lib.masked_lm import MaskedLM, Precision, evaluated_models, load_evaluated
@@ -203,7 +202,7 @@ def held_out_lines(run: Run, count: int) -> list[str]:
     """`count` lines (or all there are) drawn with the profile's seed from the held-out store, in document order."""
     if not run.paths.held_out.is_dir():
         raise UserError(f"no held-out lines in {run.paths.held_out}; run notebook 10_corpus first")
-    text = load_from_disk(str(run.paths.held_out))["text"]
+    text = open_store(run.paths.held_out)["text"]
     drawn = np.random.default_rng(run.profile.seed).choice(len(text), min(count, len(text)), replace=False)
     return [text[int(i)] for i in np.sort(drawn)]
 

@@ -181,7 +181,20 @@ BIAS = [
               "262 pairs: within 6 points of chance, so not different from 50"),
 ]  # fmt: skip
 
-ALL_TABLES = [*RESULTS, *SHAPES, *RECIPE, *SCANDEVAL, *TEACHER_ELSEWHERE, *SPEED, *BIAS]
+SIZES = [
+    Published("sizes", "arm", "bytes", 1_000_000_000, "bytes", CARD, "confirmed", "head -c of each arm's file"),
+    Published("sizes", "student", "tokens", 660_000_000, "tokens", "computed", "inferred",
+              "3 epochs of 1 GB; RobBERT's 39 GB hold 6.6 billion words, 1.3 tokens a word are assumed"),
+    Published("sizes", "vocabulary", "tokens", 40_000, "tokens", "configuration files of the released models"),
+    Published("sizes", "held-out", "lines", 500, "lines", "example in the distillation library's README", "inferred",
+              "written for another model, not proven to be the table's run"),
+    Published("sizes", "fine-tuning", "seeds", 1, "runs", "DBRD card of the merged model", "inferred",
+              "one count of right answers is given"),
+    Published("sizes", "dbrd", "test", 2224, "reviews", "model card of the sentiment model"),
+    Published("sizes", "sick_nl", "test", 4906, "pairs", "SICK-NL README"),
+]  # fmt: skip
+
+ALL_TABLES = [*RESULTS, *SHAPES, *RECIPE, *SCANDEVAL, *TEACHER_ELSEWHERE, *SPEED, *BIAS, *SIZES]
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,11 @@ SAMPLE_SIZES = {
         SampleSize("sick_nl", "accuracy", 4906, "confirmed", "test pairs"),
     )
 }
+
+
+def published_size(row: str, column: str) -> Published:
+    """A cell of `SIZES` or, for `parameters` of a model, of `SHAPES`. Raises `StopIteration` for another."""
+    return next(cell for cell in (*SIZES, *SHAPES) if (cell.row, cell.column) == (row, column))
 
 
 def published_score(model: str, task: str) -> Published | None:

@@ -1,10 +1,12 @@
-"""Documents, from whatever a profile names: a group of `sources`, known-answer Dutch, or a user's folder or file.
+"""Documents, from whatever a profile names: a group of `sources`, known-answer Dutch, a dataset of the hub, or a user's
+folder or file.
 
 A user's own text is `.txt` (a blank line between documents, one paragraph a line) or `.jsonl` (one
 `{"id": ..., "text": ...}` a line, one paragraph a line in `text`), plain or compressed.
 """
 
 import bz2
+import contextlib
 import gzip
 import importlib
 import json
@@ -15,12 +17,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 from robbertje_lib import manifestos, novels, sources
 from robbertje_lib.errors import UserError, did_you_mean
+from robbertje_lib.profile import HubDataset
 
 KNOWN_ANSWER = "known_answer"
+HUB = "hub:"  # begins the name of a source that is a dataset
+SHUFFLED = 10_000  # documents of a dataset that are shuffled at a time; its files are shuffled whole
 # Groups of `sources` that are running text, and how to read one file of each.
 TEXT_GROUPS: dict[str, Callable[[Path, Counter[str]], Iterator[list[str]]]] = {
     "novels": novels.read_novel,
@@ -89,6 +95,34 @@ def read_file(name: str, path: Path, dropped: Counter[str]) -> Iterator[Document
             dropped["own text: empty (documents)"] += 1
 
 
+def read_hub(name: str, seed: int, dropped: Counter[str]) -> Iterator[Document]:
+    """Yield the documents of a dataset, its column `text`, one paragraph a line, in an order drawn with `seed`.
+
+    Streamed: only what is asked for is downloaded. No code of the dataset's is run, so that those which need a
+    loading script are refused. Raises `UserError` if it cannot be read or has no such column.
+    """
+    from datasets import load_dataset  # takes a second to import
+
+    source = HubDataset.parse(name)
+    try:
+        rows = load_dataset(source.name, source.config, revision=source.revision, split="train", streaming=True)
+        for number, row in enumerate(rows.shuffle(seed=seed, buffer_size=SHUFFLED)):
+            if not isinstance(row.get("text"), str):
+                raise UserError(
+                    f"corpus.sources: '{name}' has no text in a column 'text' (but {', '.join(row)}); "
+                    "save its text as .jsonl files and name their folder"
+                )
+            if paragraphs := tuple(p for p in map(str.strip, row["text"].replace("\0", "").split("\n")) if p):
+                yield Document(f"{name}#{number}", name, paragraphs)
+            else:
+                dropped["hub: empty (documents)"] += 1
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"corpus.sources: '{name}' cannot be read ({str(error) or type(error).__name__:.200}); "
+            "check name, revision and network, or name a folder with text of your own"
+        ) from None
+
+
 def _kind(path: Path) -> str | None:
     name = path.with_suffix("") if path.suffix in COMPRESSED else path
     return name.suffix if name.suffix in {".txt", ".jsonl"} else None
@@ -118,6 +152,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
             identifier, text = str(record["id"]), record["text"]
             if not isinstance(text, str):
                 raise TypeError
+            (identifier + text).encode()  # half a surrogate pair is no text, though JSON can spell it
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(
                 f'{path}, line {number}: expected {{"id": "...", "text": "..."}}; correct the line'
@@ -140,17 +175,27 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").strip().replace("\0", "")
     except UnicodeDecodeError:
         raise UserError(f"{path}, line {number}: expected UTF-8 text; convert the file") from None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except _damage() as error:
         raise UserError(
             f"{path}, after line {number}: cannot be read ({error}); expected a whole {path.suffix} file"
         ) from None
 
 
-def _open_zstandard(path: Path) -> IO[bytes]:
+def _zstandard() -> ModuleType | None:
     # Python has zstandard from 3.14 on; before, it takes a package that few need.
-    for module in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(module).open(path, "rb")
-        except ModuleNotFoundError:
-            continue
-    raise UserError(f"{path}: reading .zst takes `pip install backports.zstd`, or compress the file with gzip")
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
+    return None
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What the decompressors raise."""
+    known = (OSError, EOFError, lzma.LZMAError, zlib.error)
+    return known if (module := _zstandard()) is None else (*known, module.ZstdError)
+
+
+def _open_zstandard(path: Path) -> IO[bytes]:
+    if (module := _zstandard()) is None:
+        raise UserError(f"{path}: reading .zst takes `pip install backports.zstd`, or compress the file with gzip")
+    return module.open(path, "rb")

@@ -12,28 +12,12 @@ from robbertje_lib import figures, paths
 from robbertje_lib.artefacts import atomic_path, read_json
 from robbertje_lib.figure_style import stamp
 from robbertje_lib.instruments import failed
-from robbertje_lib.profile import Profile, TeacherTraining
 from robbertje_lib.provenance import hardware, package_versions
 from robbertje_lib.run import Run
 from robbertje_lib.tables import number, p_value
 
 OWN_STAGE = "90_claims_and_figures"
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
-
-
-def expected_stages(profile: Profile) -> list[str]:
-    """Every stage of the profile, in reading order."""
-    return [
-        "10_corpus",
-        *(["20_teacher"] if isinstance(profile.teacher, TeacherTraining) else []),
-        *(f"30_distillation-{student}" for student in profile.students),
-        "40_pseudo_perplexity",
-        *(f"50_finetuning-{task}" for task in profile.finetuning.tasks),
-        "60_gender_bias",
-        "70_significance",
-        "80_efficiency",
-        OWN_STAGE,
-    ]
 
 
 def write_report(run: Run) -> Path:
@@ -50,12 +34,13 @@ def write_report(run: Run) -> Path:
     environment.filters.update(
         number=number, seconds=seconds, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
     )
-    stages = [_stage(run, stage) for stage in expected_stages(run.profile)]
+    stages = [_stage(run, stage) for stage in run.profile.stages]
     page = environment.get_template("report.html.j2").render(
         profile=run.profile,
         run_name=run.paths.run_name,
         stamp=stamp(run),
         claims=claims,
+        changing=list(dict.fromkeys(claim["claim"] for claim in claims["claims"] if claim["changes"])),
         untested=[claim for claim in claims["claims"] if claim["verdict"] == "not_tested"],
         failed=failed(claims["instruments"]),
         significance=significance,

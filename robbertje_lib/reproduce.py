@@ -10,15 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robbertje_lib import artefacts, paths
 from robbertje_lib.errors import UserError
-from robbertje_lib.instruments import failed
 from robbertje_lib.processes import project_environment
 from robbertje_lib.profile import Profile, TeacherTraining
+from robbertje_lib.progress import Earlier, Planned, Progress, announce, conclude, earlier_times, gigabytes, short
 from robbertje_lib.run import Run, open_run
 
 # Snakemake, ending with this process: a killed `make reproduce` must not go on unseen.
@@ -26,16 +25,8 @@ SNAKEMAKE = (
     "import os, runpy; from robbertje_lib.processes import die_with_parent; die_with_parent({parent});"
     "runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"
 )
+FULL = 1_000_000  # bytes; with fewer free a disk is full
 POLL = 0.2  # seconds between looks at the events
-HEARTBEAT = 300  # seconds between lines while a long stage runs and nobody watches a terminal
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A stage that will run, and why."""
-
-    stage: str
-    reason: str
 
 
 def plan(profile: str, budget: float, cores: int) -> int:
@@ -53,15 +44,16 @@ def reproduce(profile: str, budget: float, cores: int) -> int:
     """
     began = time.monotonic()
     run = _open(profile, budget)
-    with _alone(run):
+    with alone(run):
         _sweep(run)
+        _settle_dates(run)
         planned = planned_stages(run, profile, budget, cores)
-        _announce(run, planned, cores)
+        before = _announce(run, planned, cores)
         if planned:
             _check_disk(run.profile, run.paths.root)
-            if not _execute(run, profile, budget, cores, planned, began):
+            if not _execute(run, profile, budget, cores, Progress(planned, before, began)):
                 return 1
-        _conclude(run, time.monotonic() - began)
+        conclude(run, time.monotonic() - began)
     return 0
 
 
@@ -111,7 +103,7 @@ def _command(run: Run, profile: str, budget: float, cores: int, *more: str) -> l
         # Not `input`: a project that is moved keeps its results. No checksums: a touched file is a changed file.
         "--rerun-triggers", "mtime", "params", "code",
         "--max-checksum-file-size", "0",
-        # Our own lock (`_alone`) ends with its process, Snakemake's does not.
+        # Our own lock (`alone`) ends with its process, Snakemake's does not.
         "--nolock", "--rerun-incomplete",
         "--scheduler", "greedy", "--nocolor",
         *more,
@@ -135,7 +127,7 @@ def _open(profile: str, budget: float) -> Run:
 
 
 @contextlib.contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> Iterator[None]:
     """Hold the run's lock, which the operating system takes back whenever this process ends."""
     with (run.paths.run / ".lock").open("w") as lock:
         try:
@@ -153,6 +145,15 @@ def _sweep(run: Run) -> None:
                 artefacts.remove(leftover)
 
 
+def _settle_dates(run: Run) -> None:
+    """Files dated in the future, as after a clock was set back, would make every stage that reads them fail."""
+    own = [Path(source) for source in run.profile.corpus.sources if "/" in source and not source.startswith("hub:")]
+    folders = [run.paths.run, run.paths.figures, paths.NOTEBOOKS, paths.PACKAGE, *filter(Path.is_dir, own)]
+    files = [*filter(Path.is_file, own), *(file for folder in folders for file in folder.rglob("*"))]
+    if ahead := artefacts.settle_dates(files):
+        print(f"{len(ahead)} files were dated in the future, and are now dated today: {ahead[0].name} ...", flush=True)
+
+
 def disk_needed(profile: Profile) -> int:
     """Bytes a run takes, roughly: token stores, models, and the checkpoints of the training that is under way."""
     text = len(profile.arms) * profile.corpus.arm_megabytes * 1e6 * 3  # the lines, four bytes a token, temporary copies
@@ -168,84 +169,21 @@ def _check_disk(profile: Profile, root: Path) -> None:
     needed, free = disk_needed(profile), shutil.disk_usage(root).free
     if needed > free:
         raise UserError(
-            f"{root}: {_gigabytes(free)} free, about {_gigabytes(needed)} needed; free some, or set ROBBERTJE_OUTPUT"
+            f"{root}: {gigabytes(free)} free, about {gigabytes(needed)} needed; free some, or set ROBBERTJE_OUTPUT"
         )
 
 
-def _announce(run: Run, planned: Sequence[Planned], cores: int) -> None:
-    profile = run.profile
-    free = shutil.disk_usage(run.paths.root).free
-    print(f"{profile.stamp[0].upper()}{profile.stamp[1:]} on {cores} cores, into {_short(run.paths.run)}")
-    print(f"disk: about {_gigabytes(disk_needed(profile))} needed in all, {_gigabytes(free)} free")
-    if not planned:
-        print("Nothing to run: every stage is up to date.")
-        return
-    print(f"{len(planned)} stages to run:")
-    for entry in planned:
-        seconds = _seconds_before(run, entry.stage)
-        print(f"  {entry.stage:<44} {entry.reason}{'' if seconds is None else f' (took {duration(seconds)} before)'}")
-    sys.stdout.flush()
+def _announce(run: Run, planned: Sequence[Planned], cores: int) -> dict[str, Earlier]:
+    """Print the plan; returns the times of earlier runs."""
+    before = earlier_times(run, [entry.stage for entry in planned])
+    announce(run, planned, before, cores, disk_needed(run.profile), shutil.disk_usage(run.paths.root).free)
+    return before
 
 
-def _seconds_before(run: Run, stage: str) -> float | None:
-    try:
-        return float(artefacts.read_json(run.paths.record(stage))["seconds"])
-    except UserError:
-        return None
-
-
-@dataclass
-class _Progress:
-    """What is running, what is done, and a line about each change."""
-
-    planned: Sequence[Planned]
-    began: float
-    running: dict[str, float] = field(default_factory=dict)
-    done: int = 0
-    error: str | None = None
-    told: float = field(default_factory=time.monotonic)
-
-    def take(self, event: dict[str, Any]) -> None:
-        stage, total = event["stage"], len(self.planned)
-        if event["event"] == "started":
-            self.running[stage] = time.monotonic()
-            self.say(f"{stage} ...")
-        elif event["event"] == "finished":
-            self.running.pop(stage, None)
-            self.done += 1
-            self.say(
-                f"{stage} done in {duration(event['seconds'])}; {self.done} of {total} done, {total - self.done} left"
-            )
-        else:
-            self.running.pop(stage, None)
-            self.error = event["error"]
-            self.say(f"{stage} failed")
-
-    def say(self, line: str) -> None:
-        self.told = time.monotonic()
-        clear = "\r\033[K" if sys.stdout.isatty() else ""
-        print(f"{clear}[{clock(self.told - self.began)}] {line}", flush=True)
-
-    def wait(self) -> None:
-        """Between events: a live line in a terminal, otherwise a line now and then."""
-        now = time.monotonic()
-        what = ", ".join(f"{stage} for {clock(now - since)}" for stage, since in self.running.items())
-        if sys.stdout.isatty():
-            bar = f"{'#' * (20 * self.done // len(self.planned)):<20}"
-            print(
-                f"\r\033[K[{clock(now - self.began)}] [{bar}] {what}"[: shutil.get_terminal_size().columns + 3],
-                end="",
-                flush=True,
-            )
-        elif what and now - self.told > HEARTBEAT:
-            self.say(f"still at {what}")
-
-
-def _execute(run: Run, profile: str, budget: float, cores: int, planned: Sequence[Planned], began: float) -> bool:
+def _execute(run: Run, profile: str, budget: float, cores: int, progress: Progress) -> bool:
     """Run Snakemake to its end. Returns whether all went well; if not, the error has been printed."""
     log, events = run.paths.run / "snakemake.log", run.paths.run / "events.jsonl"
     events.write_text("")
-    progress = _Progress(planned, began)
     with log.open("w", encoding="utf-8") as stream, events.open(encoding="utf-8") as news:
         snakemake = subprocess.Popen(
             _command(run, profile, budget, cores),
@@ -267,12 +205,13 @@ def _execute(run: Run, profile: str, budget: float, cores: int, planned: Sequenc
             snakemake.terminate()
             snakemake.wait()
             raise UserError("stopped; what is done is kept, and the same command goes on from here") from None
-    if sys.stdout.isatty():
-        print("\r\033[K", end="")
+    progress.close()
     if snakemake.returncode:
-        reason = progress.error or f"Snakemake ended with status {snakemake.returncode}; see {_short(log)}"
+        reason = progress.error or f"Snakemake ended with status {snakemake.returncode}; see {short(log)}"
+        if shutil.disk_usage(run.paths.root).free < FULL:  # too full even for the stage to say so
+            reason = f"{run.paths.root}: no space left; {artefacts.MAKE_ROOM}"
         print(f"error: {reason}", file=sys.stderr)
-        print(f"{progress.done} stages are done and kept; the same command goes on from here.", file=sys.stderr)
+        print(f"{len(progress.done)} stages are done and kept; the same command goes on from here.", file=sys.stderr)
         return False
     return True
 
@@ -286,42 +225,3 @@ def _whole_lines(stream: Any) -> Iterator[str]:
             stream.seek(position)
             return
         yield line
-
-
-def _conclude(run: Run, seconds: float) -> None:
-    figures = sorted(path.stem for path in run.paths.figures.glob("*.svg"))
-    report = run.paths.figures / "report.html"
-    print(f"Finished in {duration(seconds)}. Notebooks and results: {_short(run.paths.run)}")
-    if report.exists():
-        print(f"Look first at {_short(report)}")
-    if figures:
-        print(f"{len(figures)} figures (SVG and PNG) in {_short(run.paths.figures)}: {', '.join(figures)}")
-    claims = run.paths.result("claims.json")
-    if run.profile.text == "known_answer" and (wrong := failed(artefacts.read_json(claims)["instruments"])):
-        print(f"warning: these instruments did not read back the known answer: {', '.join(wrong)}", file=sys.stderr)
-
-
-def _short(path: Path) -> str:
-    """A path as the user would type it from here."""
-    shown = os.path.relpath(path)
-    return str(path) if shown.startswith("..") else shown
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
-
-
-def duration(seconds: float) -> str:
-    """`7 s`, `3 min 5 s` or `2 h 11 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def clock(seconds: float) -> str:
-    """`0:03:05`."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"

@@ -6,10 +6,10 @@ kept in `ROBBERTJE_CACHE` (by default the user's cache folder). A folder mirror 
 has the same layout as a mirror, so one can be copied to a machine without internet and serve as the other.
 """
 
-import csv
 import hashlib
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from robbertje_lib.errors import UserError, did_you_mean
 MANIFEST = paths.DATA / "sources.tsv"
 DOWNLOADS = 8  # at once; the files are small, so waiting for the server is most of the work
 TIMEOUT = 30  # seconds without an answer
+COLUMNS = ("group", "url", "bytes", "sha256", "git_blob_sha1", "licence")
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,19 @@ class Source:
     @property
     def location(self) -> str:
         """The file's place below a mirror or the cache: HOST/PATH, with %20 and the like decoded."""
-        parts = urlsplit(self.url)
-        location = PurePosixPath(unquote(parts.netloc + parts.path))
-        if location.is_absolute() or not parts.netloc or ".." in location.parts or "\\" in str(location):
-            raise UserError(f"{MANIFEST}: '{self.url}' is not a plain https://HOST/PATH address; correct it")
+        try:
+            parts = urlsplit(self.url)
+            location = PurePosixPath(unquote(parts.netloc + parts.path, errors="strict"))
+        except ValueError:
+            raise self._not_plain() from None
+        outside = location.is_absolute() or ".." in location.parts or "\\" in str(location)
+        whole = parts.scheme in {"http", "https"} and len(location.parts) > 1 and str(location).isprintable()
+        if outside or not whole:
+            raise self._not_plain()
         return str(location)
+
+    def _not_plain(self) -> UserError:
+        return UserError(f"{MANIFEST}: {self.url!r:.200} is not a plain https://HOST/PATH address; correct it")
 
     def matches(self, path: Path) -> bool:
         """Whether `path` holds exactly this file."""
@@ -63,12 +72,32 @@ def git_blob_id(path: Path) -> str:
 
 
 def catalogue() -> dict[str, list[Source]]:
-    """Every source by group, in manifest order."""
+    """Every source by group, in manifest order. Raises `UserError` with the line of a malformed manifest."""
+    try:
+        lines = MANIFEST.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{MANIFEST}: cannot be read ({error}); restore the file") from None
+    if tuple(lines[0].split("\t")) != COLUMNS:
+        raise UserError(f"{MANIFEST}, line 1: expected the columns {', '.join(COLUMNS)}, separated by tabs")
     groups: dict[str, list[Source]] = {}
-    with MANIFEST.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream, delimiter="\t"):
-            groups.setdefault(row["group"], []).append(Source(**{**row, "bytes": int(row["bytes"])}))  # type: ignore[arg-type]
+    for number, line in enumerate(lines[1:], 2):
+        source = _parse(line, number)
+        groups.setdefault(source.group, []).append(source)
     return groups
+
+
+def _parse(line: str, number: int) -> Source:
+    fields = line.split("\t")
+    if len(fields) == len(COLUMNS):
+        group, url, size, sha256, blob, licence = fields
+        hashes = re.fullmatch(r"([0-9a-f]{64})?\t([0-9a-f]{40})?", f"{sha256}\t{blob}") and (sha256 or blob)
+        if group and hashes and re.fullmatch(r"[0-9]{1,18}", size):
+            source = Source(group, url, int(size), sha256, blob, licence)
+            _ = source.location  # refuses an address that leads out of the cache
+            return source
+    raise UserError(
+        f"{MANIFEST}, line {number}: expected a group, an address, a size in bytes, a SHA-256 or git blob id, a licence"
+    )
 
 
 def fetch(group: str) -> list[Path]:
@@ -98,7 +127,11 @@ def _from_folder(source: Source, folder: Path) -> Path:
     path = folder / source.location
     if not path.is_file():
         raise UserError(f"the mirror has no {path}; add it, or unset ROBBERTJE_MIRROR to download it")
-    if not source.matches(path):
+    try:
+        right = source.matches(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give yourself the right to read it") from None
+    if not right:
         raise UserError(f"{path}: wrong checksum, not the file the manifest means; delete it and copy it anew")
     return path
 
@@ -106,7 +139,7 @@ def _from_folder(source: Source, folder: Path) -> Path:
 def _from_web(sources: list[Source], mirror: str) -> list[Path]:
     cache = cache_folder()
     with ThreadPoolExecutor(DOWNLOADS) as pool:
-        present = pool.map(lambda s: (cache / s.location).is_file() and s.matches(cache / s.location), sources)
+        present = pool.map(partial(_cached, cache), sources)
         missing = [source for source, found in zip(sources, present, strict=True) if not found]
         if missing:
             with tqdm(total=sum(s.bytes for s in missing), unit="B", unit_scale=True, desc=missing[0].group) as bar:
@@ -121,15 +154,23 @@ def _from_web(sources: list[Source], mirror: str) -> list[Path]:
     return [cache / source.location for source in sources]
 
 
+def _cached(cache: Path, source: Source) -> bool:
+    """Whether the cache holds the whole file. One that cannot be read is fetched anew."""
+    try:
+        return (cache / source.location).is_file() and source.matches(cache / source.location)
+    except OSError:
+        return False
+
+
 def _download(source: Source, cache: Path, mirror: str) -> None:
     url = f"{mirror.rstrip('/')}/{quote(source.location)}" if mirror else source.url
     target = cache / source.location
     damaged = f"{target} has a wrong checksum and cannot be fetched anew: " if target.is_file() else ""
     # pooch writes to a temporary name, checks, then renames, and fetches again where the file's hash is wrong.
     pooch.get_logger().setLevel(logging.WARNING)
-    if damaged and not source.sha256:
-        target.unlink()  # without a SHA-256, pooch would take the damaged file for the right one
     try:
+        if damaged and not source.sha256:
+            target.unlink()  # without a SHA-256, pooch would take the damaged file for the right one
         pooch.retrieve(
             url,
             known_hash=f"sha256:{source.sha256}" if source.sha256 else None,
@@ -137,14 +178,19 @@ def _download(source: Source, cache: Path, mirror: str) -> None:
             path=target.parent,
             downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
         )
+        right = source.matches(target)
+        if not right:
+            target.unlink()
     except ValueError:
-        raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror") from None
-    except OSError as error:  # requests' errors are OSErrors
-        reason = type(error).__name__
+        right = False
+    except OSError as error:
+        if error.errno is not None:  # from the disk; those of requests are OSErrors without a number
+            raise UserError(
+                f"cannot keep {target} ({error.strerror}); free some space, or set ROBBERTJE_CACHE to another folder"
+            ) from None
         raise UserError(
-            f"{damaged}cannot reach {url} ({reason}); connect to the internet, or set ROBBERTJE_MIRROR to a folder or "
-            "URL that has it" + (f", after deleting {target}" if damaged else "")
+            f"{damaged}cannot reach {url} ({type(error).__name__}); connect to the internet, or set ROBBERTJE_MIRROR "
+            "to a folder or URL that has it" + (f", after deleting {target}" if damaged else "")
         ) from None
-    if not source.matches(target):
-        target.unlink()
+    if not right:
         raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror")

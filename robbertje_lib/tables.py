@@ -17,7 +17,7 @@ def number(claim: Result) -> str:
         return "–"
     sign = "" if claim["unit"] == "x" else "+"
     unit = {"x": "×", "points": " points"}.get(claim["unit"], f" {claim['unit']}".rstrip())
-    digits = 1 if claim["unit"] == "points" else 2
+    digits = {"points": 1, "nats/token": 3}.get(claim["unit"], 2)
     told = f"{claim['ours']:{sign}.{digits}f}{unit}"
     if claim["interval"]:
         low, high = (f"{bound:{sign}.{digits}f}" for bound in claim["interval"])
@@ -81,13 +81,14 @@ def calibration_table(study: Result) -> pd.DataFrame:
 
 
 def claims_table(result: Result) -> pd.DataFrame:
-    """Claim, setting, verdict, our number, why, and what is published."""
+    """A row a claim and setting: verdict, whether another setting has another, our number, why, what is published."""
     return pd.DataFrame(
         [
             {
                 "claim": row["claim"],
                 "setting": row["setting"],
                 "verdict": row["verdict"].replace("_", " "),
+                "across settings": "CHANGES" if row["changes"] else "",
                 "this run": number(row),
                 "why": row["reason"],
                 "published": row["published"],
@@ -95,6 +96,17 @@ def claims_table(result: Result) -> pd.DataFrame:
             for row in result["claims"]
         ]
     )
+
+
+def setting_table(result: Result) -> pd.DataFrame:
+    """Verdict of every claim in every setting, and where the conclusion changes; a dash where it cannot be tested."""
+    frame = pd.DataFrame(result["claims"])
+    frame["verdict"] = frame["verdict"].str.replace("_", " ")
+    wide = frame.pivot(index="claim", columns="setting", values="verdict").fillna("–")
+    wide = wide.loc[frame["claim"].unique(), frame["setting"].unique()]
+    changes = frame.groupby("claim")["changes"].any()
+    wide["conclusion"] = ["CHANGES" if changes[claim] else "" for claim in wide.index]
+    return wide.rename(columns=lambda name: str(name).replace("_", " ")).rename_axis(columns=None)
 
 
 def instruments_table(result: Result) -> pd.DataFrame:

@@ -61,6 +61,8 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
     device = training_device()
     precision = choose_precision(device)
     print(f"teacher: {precision.name}, because {precision.reason}", flush=True)
+    if not paths.tokenizer.is_dir():
+        raise UserError(f"no tokenizer in {paths.tokenizer}; run notebook 10_corpus first, or `make reproduce`")
     tokenizer = AutoTokenizer.from_pretrained(paths.tokenizer)
     arms = [
         paths.corpus(selection, arm) for selection, arm in profile.arms if selection == profile.corpus.selections[0]

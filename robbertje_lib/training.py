@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -480,7 +481,10 @@ def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, job: Job) 
     if not saved:
         return Progress()
     folder = saved[-1]
-    content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    try:
+        content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{job.name}: the checkpoint {folder} is damaged ({error}); delete it, and run again") from None
     wanted, found = _fingerprint(job), content["fingerprint"]
     changed = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
     if changed:
@@ -489,8 +493,11 @@ def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, job: Job) 
             f"delete {job.checkpoints} to start anew, or restore the settings"
         )
     device = next(model.parameters()).device
-    weights = load_file(folder / "model.safetensors", device=str(device))
-    moments = load_file(folder / "optimizer.safetensors", device=str(device))
+    try:
+        weights = load_file(folder / "model.safetensors", device=str(device))
+        moments = load_file(folder / "optimizer.safetensors", device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{job.name}: the checkpoint {folder} is damaged ({error}); delete it, and run again") from None
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])

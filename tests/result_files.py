@@ -148,7 +148,10 @@ def _write_training(run: Run, world: World, rng: np.random.Generator) -> None:
         # Merged lines are longer: the same text in half as many sequences, with half as many special tokens.
         merged = student.arm == "merged"
         length = {"tokens": 280_000 if merged else 300_000, "lines": 10_000 if merged else 20_000}
-        write_json(run.paths.result("corpus", f"{student.arm}.json"), {"selections": {student.selection: length}})
+        write_json(
+            run.paths.result("corpus", f"{student.arm}.json"),
+            {"selections": dict.fromkeys(run.profile.corpus.selections, length)},
+        )
         extra: dict[str, Any] = {"epochs": 2, "sequences": 2 * length["lines"], "parameters": 4_000_000,
                  "real_token_share": 0.95, "recipe_settings": {}}  # fmt: skip
         training = curves(10_000.0 * world.speed.get(name, 1.0), 600_000)

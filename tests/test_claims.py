@@ -11,6 +11,7 @@ from robbertje_lib.claims import CLAIMS, decide_claims, settings_of
 from robbertje_lib.comparisons import compare_models
 from robbertje_lib.instruments import failed
 from robbertje_lib.run import Run
+from robbertje_lib.tables import claims_table, setting_table
 
 TASKS = ("dbrd", "sick_nl", "die_dat")
 SHARED: dict[str, Any] = {"examples": 3000, "agreement": 0.985, "seed_spread": 0.0005}
@@ -115,13 +116,14 @@ def test_an_effect_of_nothing_is_not_a_gain(tmp_path: Path) -> None:
 
 
 def test_an_epoch_of_merged_text_is_shorter_too(as_claimed: dict[str, Any]) -> None:
-    ours = {row["id"]: row["ours"] for row in as_claimed["claims"]}
+    ours = {row["id"]: row["ours"] for row in as_claimed["claims"] if row["setting"] == "head, fast"}
     assert ours["merged_faster_per_token"] == pytest.approx(1.3, rel=0.02)
     assert ours["merged_faster_per_epoch"] / ours["merged_faster_per_token"] == pytest.approx(300 / 280)
 
 
 def test_one_timing_curve_says_nothing_of_the_time_to_a_loss(as_claimed: dict[str, Any]) -> None:
-    (row,) = [r for r in as_claimed["claims"] if r["id"] == "merged_faster_to_loss"]
+    rows = [r for r in as_claimed["claims"] if r["id"] == "merged_faster_to_loss"]
+    (row,) = [r for r in rows if r["setting"] == "head, fast"]
     assert row["verdict"] == "undecided" and row["ours"] == pytest.approx(1.3, rel=0.02) and row["interval"] is None
 
 
@@ -153,11 +155,32 @@ def test_every_row_is_complete(as_claimed: dict[str, Any]) -> None:
             assert row["interval"][0] <= row["ours"] <= row["interval"][1]
 
 
+def test_a_conclusion_that_depends_on_the_selection_is_marked(tmp_path: Path) -> None:
+    """Planted: merged is faster on the heads alone, and Bort was trained on one selection only."""
+    speed = {"merged": 1.3, "merged_same_lines": 0.8}
+    result = decided(tmp_path, World(**SHARED, speed=speed), tasks=("dbrd",))[1]
+    rows = {(row["id"], row["setting"]): row for row in result["claims"]}
+    per_token = [rows["merged_faster_per_token", setting] for setting in ("head, fast", "same_lines, fast")]
+    assert [row["verdict"] for row in per_token] == ["supported", "contradicted"]
+    assert [row["changes"] for row in per_token] == [True, True]
+    assert not any(
+        row["changes"] for row in result["claims"] if row["id"] in {"shuffled_alike", "distilbert_beats_bort"}
+    )
+
+    marked = claims_table(result).set_index(["claim", "setting"])["across settings"]
+    assert set(marked[per_token[0]["claim"]]) == {"CHANGES"}
+    wide = setting_table(result)
+    assert list(wide.loc[per_token[0]["claim"]]) == ["supported", "contradicted", "–", "CHANGES"]
+    assert wide.loc[rows["distilbert_beats_bort", "head, fast"]["claim"], "conclusion"] == ""
+
+
 def test_settings_separate_selections_and_recipes(tmp_path: Path) -> None:
     settings = settings_of(make_run(tmp_path).profile)
     assert settings[0].arm("merged") == "merged"
     assert settings[0].students["non_shuffled", "bort"] == "bort"
-    assert settings[1].arm("non_shuffled") == "non_shuffled_as_published"
+    assert [setting.name for setting in settings] == ["head, fast", "same_lines, fast", "head, as_published"]
+    assert settings[1].arm("non_shuffled") == "non_shuffled_same_lines"
+    assert settings[2].arm("non_shuffled") == "non_shuffled_as_published"
 
 
 KNOWN_ANSWER = World(

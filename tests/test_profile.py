@@ -16,6 +16,12 @@ from robbertje_lib.profile import HubTeacher, load_profile, parse_profile
 
 PROFILES = sorted(path.stem for path in paths.PROFILES.glob("*.yaml"))
 MINI: dict[str, Any] = yaml.safe_load((paths.PROFILES / "mini.yaml").read_text(encoding="utf-8"))
+# Sizes of our own: those of the profile change whenever it is tuned, the messages about them do not.
+MINI["teacher"].update(layers=6, heads=4, hidden=256, feed_forward=1024)
+MINI["shapes"] = {
+    "distilbert": {"layers": 3, "heads": 4, "feed_forward": 1024, "teacher_layers": [0, 2, 5]},
+    "bort": {"layers": 2, "heads": 2, "feed_forward": 256, "teacher_layers": [0, 5]},
+}
 
 
 def _put(*path_and_value: Any) -> Callable[[dict[str, Any]], None]:
@@ -89,7 +95,7 @@ BAD = [
     (_put("students", "bort", "arm", "merge"), "students.bort.arm: 'merge' is not known; did you mean 'merged'?"),
     (_put("students", "bort", "shape", "brot"), "students.bort.shape: 'brot' is not defined; did you mean 'bort'?"),
     (_put("students", "bort", "recipe", "fats"), "students.bort.recipe: 'fats' is not defined; did you mean 'fast'?"),
-    (_put("students", "bort", "selection", "same_lines"), "students.bort.selection: 'same_lines' is not defined; choose from: head"),
+    (_put("corpus", "selections", ["head"]), "selection: 'same_lines' is not defined; choose from: head"),
     (_put("corpus", "selections", ["heads"]), "corpus.selections.0: 'heads' is not known; did you mean 'head'?"),
     (_put("corpus", "selections", ["head", "head"]), "corpus.selections: 'head' is listed twice"),
     (_put("corpus", "sources", ["novel"]), "corpus.sources: no source 'novel': did you mean 'novels'?"),
@@ -111,6 +117,9 @@ BAD = [
     (_put("teacher", "mask_fraction", 1.5), "teacher.mask_fraction: Input should be less than 1, not 1.5"),
     (_put("recipes", "fast", "minimum_tokens", 300), "recipes.fast.minimum_tokens: above tokenizer.maximum_length"),
     (_put("gender_bias", "templates", ["<mask> is een."]), "template '<mask> is een.' must hold <mask> once and <T> once"),
+    (_put("finetuning", "seeds", 0), "finetuning.seeds: 0 seeds cannot be; give 1 to 1000, or list them"),
+    (_put("finetuning", "seeds", 10**12), "finetuning.seeds: 1000000000000 seeds cannot be"),
+    (_put("finetuning", "seeds", True), "finetuning.seeds: Input should be a valid list, not True"),
     (_put("gender_bias", "templates", ["Hij is een <T>."]), "must hold <mask> once and <T> once"),
     (_put("text", "known_answer"), "'bol_reviews' does not go with text: known_answer"),
     (_put("corpus", "sources", ["known_answer"]), "text: a profile that reads 'known_answer' must say text: known_answer"),
@@ -161,6 +170,17 @@ def test_a_budget_never_enlarges() -> None:
     raw = copy.deepcopy(MINI)
     raw["finetuning"]["tasks"]["dbrd"]["test"] = 30
     assert parse_profile(raw, 0.5).finetuning.tasks["dbrd"].test == 30
+
+
+def test_a_number_of_seeds_stands_for_the_first_so_many(tmp_path: Path) -> None:
+    raw = copy.deepcopy(MINI)
+    raw["finetuning"]["seeds"] = 3
+    assert parse_profile(raw).finetuning.seeds == [1, 2, 3]
+    content = yaml.safe_dump({**raw, "name": "own"})
+    assert "seeds: 3" in content
+    listed = content.replace("seeds: 3", "seeds: [1, 2, 3]")
+    profile = load_profile(_write(tmp_path, "own.yaml", content))
+    assert profile.digest() == load_profile(_write(tmp_path, "own.yaml", listed)).digest()
 
 
 def test_digests_follow_their_sections() -> None:
@@ -222,7 +242,9 @@ def test_a_text_that_unfolds_without_end_is_told_in_short(tmp_path: Path) -> Non
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.parametrize("name", ["mimi", "", "..", "../profiles/mini", "nowhere.yaml", "smoke\n", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["mimi", "", "..", "../profiles/mini", "nowhere.yaml", "smoke\n", "a\0b", "a\0b.yaml", "a" * 5000 + ".yaml"]
+)
 def test_a_profile_that_does_not_exist(name: str) -> None:
     with pytest.raises(UserError, match="^no profile"):
         load_profile(name)
@@ -233,6 +255,23 @@ def test_a_copied_profile_must_be_renamed_inside(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name: is 'mini'; call file and profile the same"):
         load_profile(_write(tmp_path, "own.yaml", content))
     assert load_profile(_write(tmp_path, "own.yaml", content.replace("name: mini", "name: own"))).run_name == "own"
+
+
+@pytest.mark.parametrize("place", ["a" * 5000 + "/b", "./a\0b/", "~nobody_of_that_name/x", "loop/x"])
+@pytest.mark.parametrize("kind", ["text", "hub text", "teacher", "student"])
+def test_a_place_that_cannot_be_is_told_in_one_line(tmp_path: Path, place: str, kind: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    raw = copy.deepcopy(MINI)
+    raw["name"] = "own"
+    if kind == "teacher":
+        raw["teacher"] = {"hub": place}
+    elif kind == "student":
+        raw["students"]["bort"] = {"arm": "merged", "shape": "bort", "hub": place}
+    else:
+        raw["corpus"]["sources"] = [f"hub:{place}" if kind == "hub text" else place]
+    with pytest.raises(UserError) as error:
+        load_profile(_write(tmp_path, "own.yaml", yaml.safe_dump(raw)))
+    assert "\n" not in str(error.value)
 
 
 def test_the_users_text_is_found_beside_the_profile(tmp_path: Path) -> None:

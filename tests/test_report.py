@@ -107,6 +107,22 @@ def test_html_in_results_is_shown_not_run(run: Run, tmp_path: Path) -> None:
     assert "<script>" not in claims_table({"claims": content["claims"]}).to_html()
 
 
+def test_a_conclusion_that_changes_between_settings_is_told_above_the_claims(run: Run, page: Page) -> None:
+    assert "depends on the setting" not in page.text  # there is one
+    path = run.paths.result("claims.json")
+    before = path.read_bytes()
+    content = read_json(path)
+    content["claims"][2]["changes"] = True
+    write_json(path, {k: v for k, v in content.items() if k != "schema_version"})
+    try:
+        changed = Page(write_report(run).read_text(encoding="utf-8")).text
+    finally:
+        path.write_bytes(before)
+    told = changed.split("The conclusion depends on the setting")[1]
+    assert content["claims"][2]["claim"] in told.split("undecided")[0]
+    assert changed.count("another verdict in another setting") == 1
+
+
 def test_without_claims_there_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"claims\.json is missing"):
         write_report(make_run(tmp_path))
@@ -125,7 +141,7 @@ def test_tables_for_notebooks(run: Run) -> None:
         (-1.25, [-2.0, 0.5], "points", "−1.2 points [−2.0, +0.5]"),
         (1.304, None, "x", "1.30×"),
         (None, None, "x", "–"),
-        (0.2, [0.1, 0.3], "nats/token", "+0.20 nats/token [+0.10, +0.30]"),
+        (0.2, [0.1, 0.3], "nats/token", "+0.200 nats/token [+0.100, +0.300]"),
     ],
 )
 def test_numbers_read_well(ours: float | None, interval: list[float] | None, unit: str, told: str) -> None:

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from kill_reproduce import hashes
 
 from robbertje_lib import paths
-from robbertje_lib.artefacts import sha256
 from robbertje_lib.run import open_run
 
 
@@ -106,16 +106,5 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_results(output: Path, tmp_p
     again = _call(tmp_path, "reproduce")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "10_corpus" not in again.stdout  # what was done stays done
-    assert _timeless(tmp_path) == _timeless(output)
-
-
-def _timeless(output: Path) -> dict[str, str]:
-    """Hashes of everything a run makes that holds no time measurement."""
-    run = output / "papermill_runs" / "smoke"
-    patterns = (
-        "corpus/**/*.arrow", "models/*/model.safetensors", "results/corpus/*.json", "results/predictions/*.parquet",
-        "results/pseudo_perplexity.parquet", "results/gender_bias.*", "results/significance.json",
-    )  # fmt: skip
-    files = [path for pattern in patterns for path in run.glob(pattern)]
-    assert len(files) > 15
-    return {path.relative_to(run).as_posix(): sha256(path) for path in files}
+    left_alone, killed = (hashes(folder / "papermill_runs" / "smoke") for folder in (output, tmp_path))
+    assert len(left_alone) > 15 and killed == left_alone

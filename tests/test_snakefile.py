@@ -36,7 +36,7 @@ def _plan(root: Path) -> dict[str, str]:
     """Planned stages and the reasons given."""
     told = _call(root, "plan")
     assert told.returncode == 0, told.stderr
-    return dict(re.findall(r"^  (\d\d_\S+) +(.+?)(?: \(took .*\))?$", told.stdout, flags=re.MULTILINE))
+    return dict(re.findall(r"^  (\d\d_\S+) +(.+?) \((?:took .*|no estimate)\)$", told.stdout, flags=re.MULTILINE))
 
 
 @pytest.fixture(scope="module")

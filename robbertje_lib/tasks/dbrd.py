@@ -24,6 +24,8 @@ from robbertje_lib.tasks.reading import (
 )
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from robbertje_lib import profile
     from robbertje_lib.run import Run
 
@@ -83,7 +85,10 @@ def load_hub() -> tuple[list[Row], list[Row]]:
             f"dataset {HUB} could not be loaded ({str(error) or type(error).__name__:.200}); "
             "go online, or set `data: bol_reviews` for dbrd in the profile"
         ) from None
-    return _hub_rows(loaded["train"], "train"), _hub_rows(loaded["test"], "test")
+    for split in ("train", "test"):
+        if split not in loaded:
+            raise UserError(f"dataset {HUB}: no split '{split}'; expected train and test at revision {REVISION[:10]}")
+    return hub_rows(loaded["train"], "train"), hub_rows(loaded["test"], "test")
 
 
 def split_hub(train: list[Row], test: list[Row], seed: int) -> Examples:
@@ -100,13 +105,20 @@ def split_hub(train: list[Row], test: list[Row], seed: int) -> Examples:
     return Examples(LABELS, {**stratified_split(unique_train, shares, seed), "test": unique_test}, dropped)
 
 
-def _hub_rows(reviews, split: str) -> list[Row]:  # type: ignore[no-untyped-def]
+def hub_rows(reviews: "Dataset", split: str) -> list[Row]:
+    """Rows of one split of DBRD. Raises `UserError` for other columns, an empty review or an unknown label."""
     if not {"text", "label"} <= set(reviews.column_names):
         raise UserError(f"dataset {HUB}, {split}: columns {reviews.column_names}; expected text and label")
-    return [
-        {"example_id": f"dbrd-{split}-{number}", "text": review["text"], "label": LABELS[review["label"]]}
-        for number, review in enumerate(reviews, 1)
-    ]
+    rows: list[Row] = []
+    for number, review in enumerate(reviews, 1):
+        text, label = review["text"], review["label"]
+        if label not in range(len(LABELS)) or not isinstance(text, str) or not text.strip():
+            found = f"label {label!r}, text {text!r:.40}"
+            raise UserError(
+                f"dataset {HUB}, {split}, review {number}: {found}; expected some text and the label 0 or 1"
+            )
+        rows.append({"example_id": f"dbrd-{split}-{number}", "text": text, "label": LABELS[label]})
+    return rows
 
 
 def _text(row: Row) -> str:

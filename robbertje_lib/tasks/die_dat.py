@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robbertje_lib.artefacts import open_store
 from robbertje_lib.errors import UserError
 from robbertje_lib.tasks import MASK, Examples, Row, Task
 from robbertje_lib.tasks.encoding import Encoder
 from robbertje_lib.tasks.reading import known_answer_examples, split_by_document
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from robbertje_lib import profile
     from robbertje_lib.masked_lm import MaskedLM
     from robbertje_lib.run import Run
@@ -100,13 +103,10 @@ def like(word: str, written: str) -> str:
     return word.upper() if written.isupper() else word.capitalize() if written[0].isupper() else word
 
 
-def _held_out(run: "Run"):  # type: ignore[no-untyped-def]
-    from datasets import load_from_disk
-
-    try:
-        return load_from_disk(str(run.paths.held_out), keep_in_memory=False)
-    except FileNotFoundError:
-        raise UserError(f"{run.paths.held_out} is missing; run the notebook 10_corpus first") from None
+def _held_out(run: "Run") -> "Dataset":
+    if not run.paths.held_out.exists():
+        raise UserError(f"{run.paths.held_out} is missing; run the notebook 10_corpus first")
+    return open_store(run.paths.held_out)
 
 
 def zero_shot(model: "MaskedLM", rows: list[Row]) -> dict[str, float | int]:

@@ -4,8 +4,11 @@
 IOB2 label a line, an empty line between sentences, `-DOCSTART-` where an article begins.
 """
 
+import lzma
+import stat
 import zipfile
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from robbertje_lib import sources
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
 LABELS = ("O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 MEMBERS = {"train": "conll2002/ned.train", "validation": "conll2002/ned.testa", "test": "conll2002/ned.testb"}
 LARGEST_MEMBER = 50_000_000  # bytes; the real ones have 2.4 million at most
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
@@ -32,12 +45,14 @@ def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
 def parse_archive(path: Path) -> Examples:
     """Sentences of the three Dutch members, read in place: nothing is unpacked to disk.
 
-    Raises `UserError` for a damaged archive, a member that is missing or far too large, or a malformed line.
+    Raises `UserError` for a damaged archive, a member that is missing, far too large or placed outside the archive's
+    folder, or a malformed line.
     """
     splits: dict[str, list[Row]] = {}
     boundaries = 0
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive.infolist())
             for split, member in MEMBERS.items():
                 if member not in archive.namelist():
                     raise UserError(f"{path}: no member {member}; expected {', '.join(MEMBERS.values())}")
@@ -46,9 +61,18 @@ def parse_archive(path: Path) -> Examples:
                 text = _decode(archive.read(member), f"{path}, {member}")
                 splits[split], articles = parse_iob2(text, f"{path}, {member}", split)
                 boundaries += articles
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable zip archive ({error}); fetch it again") from None
+    except DAMAGED as error:
+        raise UserError(f"{path}: not a readable zip archive ({error!s:.200}); fetch it again") from None
     return Examples(LABELS, splits, {"article_boundary_line": boundaries})
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Nothing is unpacked here, but whoever unpacks what we accepted must be safe too."""
+    for member in members:
+        name, kind = PurePosixPath(member.filename), stat.S_IFMT(member.external_attr >> 16)
+        outside = name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename
+        if outside or kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+            raise UserError(f"{path}: holds {member.filename!r:.100}, no plain file below the archive; fetch it again")
 
 
 def _decode(content: bytes, where: str) -> str:

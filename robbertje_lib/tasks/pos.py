@@ -74,8 +74,8 @@ def _sentence(block: str, path: Path, first: int, example_id: str, dropped: dict
             raise malformed(path, number, f"{text.count(chr(9)) + 1} columns", "10, separated by tabs")
         try:
             (word,) = conllu.parse(text)[0]
-        except ParseException as error:
-            raise malformed(path, number, str(error), "a CoNLL-U word") from None
+        except (ParseException, ValueError, IndexError) as error:  # the last two where it takes the line for none
+            raise malformed(path, number, f"{text[:60]!r} ({error})", "a CoNLL-U word") from None
         if not isinstance(word["id"], int):
             dropped["empty_node" if word["id"][1] == "." else "contracted_token"] += 1
             continue
