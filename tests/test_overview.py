@@ -7,7 +7,6 @@ from result_files import make_run
 from robbertje_lib import artefacts, overview, paths
 from robbertje_lib.errors import UserError
 from robbertje_lib.figures import NotDrawn
-from robbertje_lib.report import expected_stages
 from robbertje_lib.run import Run
 
 REPORT = "figures/smoke/report.html"
@@ -24,13 +23,13 @@ def record(run: Run, stage: str, seconds: float = 90.0) -> None:
 
 
 def finish(run: Run) -> None:
-    for stage in expected_stages(run.profile):
+    for stage in run.profile.stages:
         record(run, stage)
 
 
 def test_without_results_every_stage_is_listed_as_not_run(run: Run) -> None:
     table = overview.stage_table(run)
-    assert list(table.index) == expected_stages(run.profile)
+    assert list(table.index) == run.profile.stages
     assert set(table["state"]) == {"not run"}
     assert (table[["finished", "took", "look at"]] == "").all(axis=None)
     assert overview.run_table().empty
@@ -85,7 +84,7 @@ def test_runs_of_all_profiles_are_listed(run: Run) -> None:
     (run.paths.figures).mkdir(parents=True)
     (run.paths.figures / "report.html").write_text("<html></html>")
     table = overview.run_table()
-    assert table["stages done"].to_dict() == {"mini-budget0.05": 0, "smoke": len(expected_stages(run.profile))}
+    assert table["stages done"].to_dict() == {"mini-budget0.05": 0, "smoke": len(run.profile.stages)}
     assert table.loc["smoke", "report"] == REPORT and table.loc["mini-budget0.05", "report"] == ""
 
 

@@ -19,7 +19,6 @@ from robbertje_lib.errors import UserError
 from robbertje_lib.masked_lm import evaluated_models, load_evaluated
 from robbertje_lib.modelling import load_teacher
 from robbertje_lib.pseudo_perplexity import score_models
-from robbertje_lib.report import expected_stages
 from robbertje_lib.reproduce import planned_stages
 from robbertje_lib.run import Run, open_run
 
@@ -107,7 +106,7 @@ def test_the_plan_has_no_training_for_what_is_released(
     name: str, distilled: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, planned = _plan(name, tmp_path, monkeypatch)
-    assert planned == sorted(expected_stages(run.profile))
+    assert planned == sorted(run.profile.stages)
     assert "20_teacher" not in planned
     assert sum(stage.startswith("30_") for stage in planned) == distilled
     assert len(planned) == 1 + distilled + 1 + 5 + 4
@@ -117,7 +116,7 @@ def test_a_profile_with_own_models_is_planned(
     profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, planned = _plan(str(profile_file), tmp_path / "planned", monkeypatch)
-    assert planned == sorted(expected_stages(run.profile))
+    assert planned == sorted(run.profile.stages)
 
 
 @pytest.mark.parametrize(
