@@ -118,6 +118,26 @@ def cells_table(run: Run) -> pd.DataFrame:
 Distance = tuple[float, float, float]  # value, low, high; nan for bounds that are not known
 
 
+def scores_table(run: Run) -> pd.DataFrame:
+    """One row per task and model: test score with its 95 % interval, the score of each seed, and the majority class."""
+    rows = []
+    for row in read_json(run.paths.result("significance.json"))["scores"]:
+        majority = read_json(run.paths.result("scores", f"{row['task']}.json"))["majority_baseline"]
+        low, high = row["interval"]
+        rows.append(
+            {
+                "task": row["task"],
+                "model": row["model"],
+                "score": f"{100 * row['score']:.1f}",
+                "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
+                "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row["seeds"]),
+                "majority class": f"{100 * majority:.1f}",
+                "test examples": f"{row['n']:,}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("task")
+
+
 def published_distance(student: str, task: str) -> Distance | None:
     """Student minus teacher in the paper's table: of scores in 0..1, or of log perplexities; None where it has none."""
     if task != PSEUDO_PERPLEXITY:
@@ -181,6 +201,11 @@ def by_how_much(run: Run) -> str:
         "pseudo-perplexity there never is. Distances agree if their difference could be 0 given both intervals: a wide "
         "interval agrees with much, and says little.",
         _markdown(cells_table(run)),
+    ]
+    parts += [
+        "### Scores",
+        "Accuracy in percent, for NER the F1 of entities; the interval is over fine-tuning seeds and test examples.",
+        _markdown(scores_table(run)),
     ]
     parts += ["### Claims by setting", _markdown(setting_table(claims))]
     verdicts = claims_table(claims)[["claim", "setting", "verdict", "this run", "why"]].set_index("claim")

@@ -256,7 +256,8 @@ def time_to_quality(rows: Sequence[Result]) -> Figure:
         axes.axhline(row["pseudo_perplexity"], color=GREY, linestyle=":", linewidth=1)
         told = f"{label(row['other'])} does not get there"
         if row["reached_seconds"] is not None:
-            told = f"{label(row['other'])} is there after {row['reached_seconds']:.0f} of {row['seconds']:.0f} s"
+            when = f"is there after {row['reached_seconds']:.0f} s" if row["reached_seconds"] else "starts below it"
+            told = f"{label(row['other'])} {when}, {label(row['published'])} after {row['seconds']:.0f} s"
         axes.annotate(told, (1, row["pseudo_perplexity"]), (0, 3), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="bottom", fontsize=7, color=GREY)  # fmt: skip
         axes.set_yscale("log")

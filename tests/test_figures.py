@@ -162,7 +162,7 @@ def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(tmp
     assert (row["seconds"], row["reached_seconds"], row["share"]) == (100.0, 5.0, 0.05)
     (axes,) = figures.time_to_quality([row]).axes
     assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
-    assert "after 5 of 100 s" in axes.texts[0].get_text()
+    assert "is there after 5 s, non-shuffled as published after 100 s" in axes.texts[0].get_text()
     low = [*row["curves"]["non_shuffled"][:1]] * 2
     write_json(run.paths.result("distillation", "non_shuffled.json"), {"held_out_curve": low})
     (row,) = compare_recipes(run)
