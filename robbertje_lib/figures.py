@@ -258,8 +258,8 @@ def time_to_quality(rows: Sequence[Result]) -> Figure:
         if row["reached_seconds"] is not None:
             when = f"is there after {row['reached_seconds']:.0f} s" if row["reached_seconds"] else "starts below it"
             told = f"{label(row['other'])} {when}, {label(row['published'])} after {row['seconds']:.0f} s"
-        axes.annotate(told, (1, row["pseudo_perplexity"]), (0, 3), xycoords=("axes fraction", "data"),
-                      textcoords="offset points", ha="right", va="bottom", fontsize=7, color=GREY)  # fmt: skip
+        axes.annotate(told, (1, row["pseudo_perplexity"]), (0, -8), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", ha="right", va="top", fontsize=7, color=GREY)  # fmt: skip
         axes.set_yscale("log")
         _plain_log_ticks(axes.yaxis, *axes.get_ylim())
         axes.set_xlabel("seconds of training")
