@@ -44,11 +44,13 @@ verify: .venv  ## compare the results on disk with the records of the run: make 
 explain: .venv  ## say where a result comes from: make explain WHAT=figures/demo/pseudo_perplexity.svg
 	@$(BIN)/python -m robbertje_lib explain $(call quoted,$(WHAT)) --profile=$(call quoted,$(PROFILE)) $(VARIANT)
 
+# The smoke path takes all cores and touches a module, so nothing runs beside it.
 test: .venv  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/test_smoke.py
+	$(BIN)/pytest tests/test_smoke.py
 
 bench: .venv  ## measure speed against named baselines: tests/benchmarks; wants an idle machine
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
