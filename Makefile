@@ -60,6 +60,7 @@ lab: .venv  ## open the notebooks in JupyterLab
 
 # A fresh environment decides what is needed. torch is named, as another version would bring other CUDA packages;
 # the local part of its version (+cpu, +cu130) is cut, so that the same lock installs either build.
+# Use the oldest Python that is supported, 3.11.0 to 3.11.4: some packages dropped it in the middle of the 3.11 series.
 lock:  ## renew requirements.lock from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --disable-pip-version-check "torch==2.13.0" ".[lab,test]"
