@@ -4,6 +4,8 @@ PROFILE ?= demo
 BUDGET ?= 1
 # Settings of the profile to change, such as SET="merge_probability=0.3 seeds=5".
 SET ?=
+# A stage, or a notebook for all of its stages: only this runs, and what it needs.
+UNTIL ?=
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 # The first of these that runs and is a version the packages support; or say make PYTHON=... yourself.
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,$(shell \
@@ -12,14 +14,14 @@ BIN := .venv/bin
 # A value as one word for the shell, whatever quotes it holds.
 quoted = '$(subst ','\'',$(1))'
 VARIANT = --budget=$(call quoted,$(BUDGET)) --set=$(call quoted,$(SET))
-OPTIONS = --profile=$(call quoted,$(PROFILE)) $(VARIANT) --cores=$(call quoted,$(CORES))
+OPTIONS = --profile=$(call quoted,$(PROFILE)) $(VARIANT) --cores=$(call quoted,$(CORES)) --until=$(call quoted,$(UNTIL))
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce plan verify explain test bench lab lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "Options: PROFILE=$(PROFILE) BUDGET=$(BUDGET) CORES=$(CORES) SET=\"merge_probability=0.3 seeds=5\""
+	@echo "Options: PROFILE=$(PROFILE) BUDGET=$(BUDGET) CORES=$(CORES) UNTIL=40_pseudo_perplexity SET=\"merge_probability=0.3 seeds=5\""
 
 .venv: .venv/installed  ## build just the environment
 

@@ -74,12 +74,6 @@ def modules(stage, *tasks):
     return [str(module) for module in modules_of(paths.NOTEBOOKS / f"{stage}.ipynb", ignore, also)]
 
 
-def own_text():
-    """The user's own files among the sources."""
-    own = [Path(source) for source in profile.corpus.sources if "/" in source and not source.startswith("hub:")]
-    return [str(file) for path in own for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()]
-
-
 def executed(stage):
     return here(run.paths.notebook(stage))
 
@@ -112,7 +106,7 @@ rule corpus:
         notebook=notebook("10_corpus"),
         modules=modules("10_corpus"),
         results=[],
-        text=own_text(),
+        text=list(map(str, profile.corpus.own_files())),
     output:
         results=[*CORPUS, HELD_OUT, TOKENIZER, *(result("corpus", f"{arm}.json") for arm in dict(map(reversed, profile.arms)))],
         notebook=executed("10_corpus"),

@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--profile", default="demo", help=PROFILE)
         _add_variant(command)
         command.add_argument("--cores", default=str(os.cpu_count()), help="processor cores to use")
+        command.add_argument(
+            "--until", default="", metavar="STAGE", help="only this and what it needs, such as 40_pseudo_perplexity"
+        )
     command = add("explain", _explain, "say where a figure, a claim or a result comes from")
     command.add_argument("what", help="figures/demo/pseudo_perplexity.svg, claims.merged_better_on_long, ...")
     command.add_argument("--profile", default="demo", help=f"for a claim: {PROFILE}")
@@ -52,11 +55,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    return reproduce.reproduce(_profile(options), _number("BUDGET", options.budget), _cores(options.cores))
+    return reproduce.reproduce(*_arguments(options))
 
 
 def _plan(options: argparse.Namespace) -> int:
-    return reproduce.plan(_profile(options), _number("BUDGET", options.budget), _cores(options.cores))
+    return reproduce.plan(*_arguments(options))
+
+
+def _arguments(options: argparse.Namespace) -> tuple[str, float, int, str]:
+    return _profile(options), _number("BUDGET", options.budget), _cores(options.cores), options.until
 
 
 def _explain(options: argparse.Namespace) -> int:

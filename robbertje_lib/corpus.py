@@ -126,7 +126,7 @@ def _documents(
     if source.startswith(readers.HUB):
         yield from readers.read_hub(source, int(rng.integers(2**32)), dropped)
         return
-    paths = readers.source_files(source)
+    paths = readers.source_files(source, dropped)
     files["files"] = len(paths)
     for index in rng.permutation(len(paths)):
         files["files_read"] += 1

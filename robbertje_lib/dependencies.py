@@ -11,7 +11,7 @@ from robbertje_lib import paths
 # sections that it reads.
 INFRASTRUCTURE = {"artefacts", "errors", "notebook_runs", "paths", "processes", "profile", "provenance", "run"}
 # How results are shown. A stage that computes must not run for hours again for a new axis label.
-DISPLAY = {"explorers", "figures", "figure_style", "finetuning_tables", "overview", "tables"}
+DISPLAY = {"explorers", "figures", "figure_style", "finetuning_tables", "overview", "progress", "tables"}
 
 
 def modules_of(

@@ -18,8 +18,9 @@ from robbertje_lib import paths, published
 from robbertje_lib.artefacts import atomic_path, read_json
 from robbertje_lib.comparisons import PSEUDO_PERPLEXITY
 from robbertje_lib.errors import UserError
-from robbertje_lib.figure_style import label
-from robbertje_lib.profile import TeacherTraining
+from robbertje_lib.figure_style import label, stamp
+from robbertje_lib.profile import LAST_STAGE, TeacherTraining
+from robbertje_lib.provenance import commit
 from robbertje_lib.run import Run, open_run
 from robbertje_lib.tables import claims_table, setting_table
 
@@ -115,14 +116,13 @@ def cells_table(run: Run) -> pd.DataFrame:
     return frame.sort_values("column", key=lambda column: column.map(order), kind="stable").set_index("column")
 
 
-Distance = tuple[float, float, float]  # value, low, high; nan for bounds that are not known
-
-
 def scores_table(run: Run) -> pd.DataFrame:
     """One row per task and model: test score with its 95 % interval, the score of each seed, and the majority class."""
     rows = []
-    for row in read_json(run.paths.result("significance.json"))["scores"]:
-        majority = read_json(run.paths.result("scores", f"{row['task']}.json"))["majority_baseline"]
+    scores = read_json(run.paths.result("significance.json"))["scores"]
+    tasks = dict.fromkeys(row["task"] for row in scores)
+    majorities = {task: read_json(run.paths.result("scores", f"{task}.json"))["majority_baseline"] for task in tasks}
+    for row in scores:
         low, high = row["interval"]
         rows.append(
             {
@@ -131,11 +131,14 @@ def scores_table(run: Run) -> pd.DataFrame:
                 "score": f"{100 * row['score']:.1f}",
                 "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
                 "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row["seeds"]),
-                "majority class": f"{100 * majority:.1f}",
+                "majority class": f"{100 * majorities[row['task']]:.1f}",
                 "test examples": f"{row['n']:,}",
             }
         )
     return pd.DataFrame(rows).set_index("task")
+
+
+Distance = tuple[float, float, float]  # value, low, high; nan for bounds that are not known
 
 
 def published_distance(student: str, task: str) -> Distance | None:
@@ -215,10 +218,8 @@ def by_how_much(run: Run) -> str:
 
 def _origin(run: Run) -> str:
     """Profile, run and the commit that its claims were decided with; `+` if the code had changes."""
-    record = run.paths.record("90_claims_and_figures")
-    git = read_json(record)["git"] if record.is_file() else {"commit": None}
-    commit = f"commit {git['commit'][:10]}{'+' if git['dirty'] else ''}" if git["commit"] else "no commit"
-    return f"{run.profile.stamp} · run {run.paths.run_name} · {commit}"
+    record = run.paths.record(LAST_STAGE)
+    return stamp(run, commit(read_json(record)["git"] if record.is_file() else {"commit": None}))
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 from robbertje_lib import figures, paths
 from robbertje_lib.artefacts import read_json, sha256
 from robbertje_lib.errors import UserError, did_you_mean
-from robbertje_lib.profile import HubTeacher, Profile, is_there, load_profile
+from robbertje_lib.profile import LAST_STAGE, is_there
 from robbertje_lib.progress import duration, short
 from robbertje_lib.provenance import commit, producers, read_records
-from robbertje_lib.report import OWN_STAGE, PACKAGES
+from robbertje_lib.report import PACKAGES
 from robbertje_lib.run import open_run
 from robbertje_lib.sources import Source, catalogue
 
@@ -110,7 +110,6 @@ class _Tree:
 
     place: paths.RunPaths
     records: dict[str, dict[str, Any]]
-    profile: Profile | None
     every_source: bool
     lines: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -120,17 +119,17 @@ class _Tree:
         records = read_records(place.run)
         if not records:
             raise UserError(f"{place.run}: no records of this run, so nothing is known; `make reproduce` makes them")
-        return cls(place, records, _profile(records), every_source)
+        return cls(place, records, every_source)
 
     def of_picture(self, path: Path, stamped: Mapping[str, str]) -> str:
         """From a figure: what is stored in it, and the results it is drawn from."""
         self._say(0, f"{short(path)}: {stamped.get('Description', '')}")
         self._say(1, f"says: {stamped['Source']}")
         self._say(1, f"sha256 {sha256(path)}")
-        record = self._record(OWN_STAGE)
+        record = self._record(LAST_STAGE)
         self._say(1, f"drawn by {_call(record)}")
         self._say(1, f"{_when(record)}, from")
-        self.told.append(OWN_STAGE)
+        self.told.append(LAST_STAGE)
         self._inputs(2, self._drawn_from(stamped.get("Title", path.stem), record["inputs"]))
         return self._whole()
 
@@ -169,7 +168,7 @@ class _Tree:
             passed = "passed" if row["pass"] else "failed"
             self._say(0, f"{row['instrument']}: {passed}; planted {row['planted']}; read {row['read']}")
             self._say(1, row["detail"])
-        stage = producers(self.records).get(_recorded_name(path, self.place.root), OWN_STAGE)
+        stage = producers(self.records).get(_recorded_name(path, self.place.root), LAST_STAGE)
         self._say(0, "")
         recorded = self._record(stage)["outputs"].get(_recorded_name(path, self.place.root), "")
         self._say(0, f"{short(path)}: {_state(path, recorded)}")
@@ -195,7 +194,7 @@ class _Tree:
                 for name, digest in inputs.items()
                 if re.search(r"/(teacher|distillation/\w+)\.json$", name)
             }
-        outputs = {**inputs, **self._record(OWN_STAGE)["outputs"]}
+        outputs = {**inputs, **self._record(LAST_STAGE)["outputs"]}
         wanted = {_recorded_name(self.place.result(name), self.place.root) for name in needed or ()}
         return {name: digest for name, digest in outputs.items() if name in wanted} or dict(inputs)
 
@@ -227,39 +226,35 @@ class _Tree:
                 self._say(depth, f"{name.removeprefix(prefix)}  sha256 {inputs[name][:DIGITS]}{later}")
             if stage is None:
                 self._say(depth + 1, "made by no recorded stage")
-            elif stage != OWN_STAGE:
+            elif stage != LAST_STAGE:
                 self._stage(depth + 1, stage)
             else:
                 self._inputs(depth + 1, self.records[stage]["inputs"])
 
     def _settings(self, stage: str, record: Mapping[str, Any]) -> Iterator[str]:
         """Seeds and sources of a stage."""
-        profile = self.profile
-        if profile is None:
-            return
-        seeds = f"seed {profile.seed}"
+        profile = record["profile"]
+        seeds = f"seed {profile['seed']}"
         if stage.startswith("50_"):
-            chosen = record["parameters"].get("seeds") or profile.finetuning.seeds
+            chosen = record["parameters"].get("seeds") or profile["finetuning"]["seeds"]
             seeds += f"; fine-tuning seeds {', '.join(map(str, chosen))}"
         yield seeds
         if stage.startswith("10_"):
-            for source in profile.corpus.sources:
-                yield from self._source(source)
-        if stage.startswith("30_") and isinstance(profile.teacher, HubTeacher):
-            yield f"teacher {profile.teacher.hub} at revision {profile.teacher.revision}"
+            for source in profile["corpus"]["sources"]:
+                yield from self._source(source, profile)
+        if stage.startswith("30_") and "hub" in profile["teacher"]:
+            yield f"teacher {profile['teacher']['hub']} at revision {profile['teacher']['revision']}"
         if stage.startswith("50_"):
-            data = profile.finetuning.tasks[record["parameters"]["task"]].data
-            yield from self._source(data) if data != "held_out" else ()
-        if stage.startswith("60_") and profile.text == "real" and profile.gender_bias.crows_pairs:
-            yield from self._source("crows_pairs_nl")
+            data = profile["finetuning"]["tasks"][record["parameters"]["task"]]["data"]
+            yield from self._source(data, profile) if data != "held_out" else ()
+        if stage.startswith("60_") and profile["text"] == "real" and profile["gender_bias"]["crows_pairs"]:
+            yield from self._source("crows_pairs_nl", profile)
 
-    def _source(self, name: str) -> Iterator[str]:
+    def _source(self, name: str, profile: Mapping[str, Any]) -> Iterator[str]:
         if name == "known_answer":
-            assert self.profile is not None
-            strength = self.profile.gender_bias.planted_strength
             yield (
-                f"known-answer Dutch, generated by robbertje_lib/known_answer from seed {self.profile.seed} with a "
-                f"planted bias of strength {strength:g}"
+                f"known-answer Dutch, generated by robbertje_lib/known_answer from seed {profile['seed']} with a "
+                f"planted bias of strength {profile['gender_bias']['planted_strength']:g}"
             )
         elif group := catalogue().get(name):
             yield _group(name, group)
@@ -290,20 +285,8 @@ class _Tree:
         self._say(0, f"In all: {len(records)} stages, {duration(seconds)} of computing.")
         for line in _environments(records):
             self._say(0, line)
-        if self.profile is None:
-            self._say(0, "Its profile has changed since, or is gone: seeds and sources cannot be told.")
         self._say(0, f"Hashes are cut to {DIGITS} digits; the records hold them whole: {short(self.place.run)}/records")
         return "\n".join(self.lines)
-
-
-def _profile(records: Mapping[str, Mapping[str, Any]]) -> Profile | None:
-    """The profile as it was when the last stage ran, or None if it is another now."""
-    last = max(records.values(), key=lambda record: str(record["started"]))
-    try:
-        profile = load_profile(last["parameters"]["profile"], float(last["parameters"]["budget"]))
-    except (KeyError, UserError):
-        return None
-    return profile if profile.digest() == last["profile_digest"] else None
 
 
 def _call(record: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from robbertje_lib.artefacts import atomic_path
 from robbertje_lib.errors import UserError
-from robbertje_lib.provenance import git_state
+from robbertje_lib.provenance import commit, git_state
 from robbertje_lib.run import Run
 
 PALETTE = {
@@ -119,15 +119,15 @@ class SavedFigure:
 @cache
 def _commit() -> str:
     # Asked once: all figures of a process belong to the code it started with.
-    state = git_state()
-    if state["commit"] is None:
-        return "no commit"
-    return f"commit {state['commit'][:10]}{'+' if state['dirty'] else ''}"
+    return commit(git_state())
 
 
-def stamp(run: Run) -> str:
-    """What every figure says of its origin: profile, budget, kind of text, run and commit (`+`: with changes)."""
-    return f"{run.profile.stamp} · run {run.paths.run_name} · {_commit()}"
+def stamp(run: Run, code: str | None = None) -> str:
+    """What every figure says of its origin: profile, budget, kind of text, run and commit (`+`: with changes).
+
+    code: the commit to name, if not that of this process.
+    """
+    return f"{run.profile.stamp} · run {run.paths.run_name} · {code or _commit()}"
 
 
 def save_figure(fig: Figure, run: Run, name: str, caption: str) -> SavedFigure:

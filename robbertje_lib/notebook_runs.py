@@ -32,7 +32,7 @@ from papermill.exceptions import PapermillExecutionError
 from robbertje_lib import artefacts, paths, provenance
 from robbertje_lib.errors import UserError, did_you_mean
 from robbertje_lib.processes import PeakMemory, die_with_parent, project_environment
-from robbertje_lib.profile import load_profile
+from robbertje_lib.profile import Profile, load_profile
 
 KERNEL = (
     "import os; from robbertje_lib.processes import die_with_parent;"
@@ -79,7 +79,7 @@ def run_notebook(
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         used = _prepare(notebook, running, parameters)
-        digest = _profile_digest(used)
+        profile = _profile(used)
         hashed_inputs = _hashes(inputs, f"{stage}: input")
         record.unlink(missing_ok=True)
         failed.unlink(missing_ok=True)
@@ -99,7 +99,8 @@ def run_notebook(
         "stage": stage,
         "notebook": _name(notebook),
         "parameters": used,
-        "profile_digest": digest,
+        "profile": profile and profile.model_dump(mode="json"),
+        "profile_digest": profile and profile.digest(),
         "git": provenance.git_state(),
         "python": sys.version.split()[0],
         "packages": provenance.package_versions(),
@@ -261,11 +262,11 @@ def _name(path: Path) -> str:
     return path.name
 
 
-def _profile_digest(parameters: Mapping[str, Any]) -> str | None:
-    """Which experiment this was, as the profile stood when the notebook began."""
+def _profile(parameters: Mapping[str, Any]) -> Profile | None:
+    """Which experiment this is, as the profile stands when the notebook begins; None for a notebook without one."""
     if not {"profile", "budget"} <= set(parameters):
         return None
-    return load_profile(parameters["profile"], parameters["budget"]).digest()
+    return load_profile(parameters["profile"], parameters["budget"])
 
 
 def _with_their_folders(outputs: Iterable[Path]) -> list[Path]:

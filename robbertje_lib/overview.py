@@ -14,7 +14,8 @@ from robbertje_lib import paths
 from robbertje_lib.artefacts import read_json
 from robbertje_lib.figure_style import SavedFigure
 from robbertje_lib.figures import CAPTIONS, NotDrawn
-from robbertje_lib.report import OWN_STAGE, seconds
+from robbertje_lib.profile import LAST_STAGE
+from robbertje_lib.progress import duration
 from robbertje_lib.run import Run
 
 DONE, FAILED, UNDER_WAY, NOT_RUN = "done", "failed", "under way", "not run"
@@ -40,10 +41,10 @@ def _row(run: Run, stage: str) -> dict[str, str]:
         return row
     record = read_json(run.paths.record(stage))
     ended = datetime.datetime.fromisoformat(record["started"]) + datetime.timedelta(seconds=record["seconds"])
-    look_at = run.paths.figures / "report.html" if stage == OWN_STAGE else run.paths.notebook(stage)
+    look_at = run.paths.figures / "report.html" if stage == LAST_STAGE else run.paths.notebook(stage)
     return row | {
         "finished": f"{ended.astimezone():%Y-%m-%d %H:%M}",
-        "took": seconds(record["seconds"]),
+        "took": duration(record["seconds"]),
         "memory": f"{record['peak_memory_bytes'] / 1e9:.1f} GB",
         "look at": _shown(run, look_at),
     }
@@ -80,7 +81,7 @@ def run_table() -> pd.DataFrame:
             {
                 "run": folder.name,
                 "stages done": len(records),
-                "stages' time": seconds(sum(record["seconds"] for record in records)) if records else "",
+                "stages' time": duration(sum(record["seconds"] for record in records)) if records else "",
                 "report": report.relative_to(root).as_posix() if report.is_file() else "",
             }
         )

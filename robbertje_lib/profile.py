@@ -127,6 +127,13 @@ class Corpus(Section):
                 raise ValueError(f"no source '{source}': {did_you_mean(source, known)} (your own text: ./file.txt)")
         return list(_distinct(sources))
 
+    def own_files(self) -> list[Path]:
+        """The user's own files among the sources, those in folders included, in a fixed order."""
+        own = [Path(source) for source in self.sources if "/" in source and not source.startswith("hub:")]
+        return [
+            file for path in own for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
+        ]
+
 
 class Tokenizer(Section):
     """`bpe`: byte-level BPE as RobBERT; `word`: one token a word, so that token and word coincide."""
@@ -256,6 +263,7 @@ class Recipe(Section):
         return self
 
 
+LAST_STAGE = "90_claims_and_figures"  # which reads all others
 RELEASED = "released"  # stands where the recipe does, for students that are not ours
 
 
@@ -485,7 +493,7 @@ class Profile(Section):
             "60_gender_bias",
             "70_significance",
             "80_efficiency",
-            "90_claims_and_figures",
+            LAST_STAGE,
         ]
 
     def digest(self, *sections: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from robbertje_lib import artefacts
 from robbertje_lib.errors import UserError
 from robbertje_lib.instruments import failed
+from robbertje_lib.profile import LAST_STAGE
 from robbertje_lib.provenance import hardware, read_records
 from robbertje_lib.run import Run
 
@@ -160,14 +161,14 @@ class Progress:
         return "\r\033[K" if sys.stdout.isatty() else ""
 
 
-def conclude(run: Run, seconds: float) -> None:
-    """Print what was made, where, how long it took, and what to look at first."""
-    figures = sorted(path.stem for path in run.paths.figures.glob("*.svg"))
-    report = run.paths.figures / "report.html"
+def conclude(run: Run, seconds: float, wanted: Sequence[str]) -> None:
+    """Print what was made for the stages `wanted`, where, how long it took, and what to look at first."""
     print(f"Finished in {duration(seconds)}. Notebooks and results: {short(run.paths.run)}")
-    if report.exists():
-        print(f"Look first at {short(report)}")
-    if figures:
+    if LAST_STAGE not in wanted:
+        print(f"Look first at {', '.join(short(run.paths.notebook(stage)) for stage in wanted)}")
+        return
+    print(f"Look first at {short(run.paths.figures / 'report.html')}")
+    if figures := sorted(path.stem for path in run.paths.figures.glob("*.svg")):
         print(f"{len(figures)} figures (SVG and PNG) in {short(run.paths.figures)}: {', '.join(figures)}")
     claims = run.paths.result("claims.json")
     if run.profile.text == "known_answer" and (wrong := failed(artefacts.read_json(claims)["instruments"])):

@@ -52,10 +52,10 @@ class Document:
     paragraphs: tuple[str, ...]
 
 
-def source_files(name: str) -> list[Path]:
+def source_files(name: str, dropped: Counter[str]) -> list[Path]:
     """The files behind a source in a fixed order: of a manifest group, a folder (with its subfolders) or a file.
 
-    Raises `UserError` if there are none; files of other kinds in a folder are ignored.
+    Files of other kinds in a folder are left out, and counted in `dropped`. Raises `UserError` if nothing is left.
     """
     if name in TEXT_GROUPS:
         return sources.fetch(name)
@@ -67,9 +67,12 @@ def source_files(name: str) -> list[Path]:
             )
         return [path]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) is not None)
+        found = [p for p in path.rglob("*") if p.is_file()]
+        files = sorted(p for p in found if _kind(p) is not None)
         if not files:
             raise UserError(f"corpus.sources: the folder '{name}' holds no .txt or .jsonl files; add one")
+        if len(files) < len(found):
+            dropped["own text: neither .txt nor .jsonl (files)"] += len(found) - len(files)
         return files
     hint = did_you_mean(name, [*TEXT_GROUPS, KNOWN_ANSWER])
     raise UserError(f"corpus.sources: no source, file or folder '{name}'; {hint}")

@@ -12,11 +12,12 @@ from robbertje_lib import figures, paths
 from robbertje_lib.artefacts import atomic_path, read_json
 from robbertje_lib.figure_style import stamp
 from robbertje_lib.instruments import failed
-from robbertje_lib.provenance import hardware, package_versions
+from robbertje_lib.profile import LAST_STAGE
+from robbertje_lib.progress import duration
+from robbertje_lib.provenance import commit, hardware, package_versions
 from robbertje_lib.run import Run
 from robbertje_lib.tables import number, p_value
 
-OWN_STAGE = "90_claims_and_figures"
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
 
 
@@ -32,7 +33,7 @@ def write_report(run: Run) -> Path:
         loader=jinja2.FileSystemLoader(paths.DATA), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        number=number, seconds=seconds, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
+        number=number, duration=duration, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
     )
     stages = [_stage(run, stage) for stage in run.profile.stages]
     page = environment.get_template("report.html.j2").render(
@@ -79,14 +80,13 @@ def _caption(svg: Path) -> str:
 def _stage(run: Run, stage: str) -> dict[str, Any]:
     path = run.paths.record(stage)
     row: dict[str, Any] = {"stage": stage, "done": True, "seconds": None, "memory": None, "commit": None}
-    if stage == OWN_STAGE:
+    if stage == LAST_STAGE:
         return row  # it is running: this page is part of it
     if not path.is_file():
         return {**row, "done": False}
     record = read_json(path)
-    state = record["git"]
-    commit = f"{state['commit'][:10]}{'+' if state['dirty'] else ''}" if state["commit"] else None
-    return {**row, "seconds": record["seconds"], "memory": record["peak_memory_bytes"], "commit": commit}
+    made_with = commit(record["git"]).removeprefix("commit ")
+    return {**row, "seconds": record["seconds"], "memory": record["peak_memory_bytes"], "commit": made_with}
 
 
 def _packages() -> dict[str, str]:
@@ -102,13 +102,3 @@ def _machine() -> dict[str, str]:
         "memory": f"{machine['memory_bytes'] / 2**30:.0f} GiB",
         "GPU": ", ".join(machine["gpus"]) or "none",
     }
-
-
-def seconds(value: float | None) -> str:
-    """Seconds as people say them."""
-    if value is None:
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes = round(value / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robbertje_lib import artefacts, paths
-from robbertje_lib.errors import UserError
+from robbertje_lib.errors import UserError, did_you_mean
 from robbertje_lib.processes import project_environment
 from robbertje_lib.profile import Profile, TeacherTraining
 from robbertje_lib.progress import Earlier, Planned, Progress, announce, conclude, earlier_times, gigabytes, short
@@ -29,38 +29,51 @@ FULL = 1_000_000  # bytes; with fewer free a disk is full
 POLL = 0.2  # seconds between looks at the events
 
 
-def plan(profile: str, budget: float, cores: int) -> int:
-    """Print what `reproduce` would run. Returns the exit status. Raises `UserError` for a bad profile."""
+def plan(profile: str, budget: float, cores: int, until: str = "") -> int:
+    """Print what `reproduce` would run. Returns the exit status. Raises `UserError` for a bad profile or stage."""
     run = _open(profile, budget)
-    _announce(run, planned_stages(run, profile, budget, cores), cores)
+    _announce(run, planned_stages(run, profile, budget, cores, aims(run, until)), cores)
     return 0
 
 
-def reproduce(profile: str, budget: float, cores: int) -> int:
+def reproduce(profile: str, budget: float, cores: int, until: str = "") -> int:
     """Run every stage that is not up to date, and say how far it is. Returns the exit status.
 
-    Raises `UserError` for a bad profile, an output folder that cannot be written, too little disk space, or a
-    second run of the same profile.
+    until: a stage, or a notebook that stands for all of its stages; with it only these run, and what they need.
+    Raises `UserError` for a bad profile or stage, an output folder that cannot be written, too little disk space, or
+    a second run of the same profile.
     """
     began = time.monotonic()
     run = _open(profile, budget)
+    wanted = aims(run, until)
     with alone(run):
         _sweep(run)
         _settle_dates(run)
-        planned = planned_stages(run, profile, budget, cores)
+        planned = planned_stages(run, profile, budget, cores, wanted)
         before = _announce(run, planned, cores)
         if planned:
             _check_disk(run.profile, run.paths.root)
-            if not _execute(run, profile, budget, cores, Progress(planned, before, began)):
+            if not _execute(run, profile, budget, cores, wanted, Progress(planned, before, began)):
                 return 1
-        conclude(run, time.monotonic() - began)
+        conclude(run, time.monotonic() - began, wanted)
     return 0
 
 
-def planned_stages(run: Run, profile: str, budget: float, cores: int) -> list[Planned]:
-    """What Snakemake would run, in its order. Raises `UserError` if it cannot tell."""
+def aims(run: Run, until: str) -> list[str]:
+    """The stages that `until` names, or all of them. Raises `UserError` if there is no such stage."""
+    stages = run.profile.stages
+    if not until:
+        return stages
+    if found := [stage for stage in stages if until in {stage, stage.partition("-")[0]}]:
+        return found
+    notebooks = {stage.partition("-")[0] for stage in stages}
+    raise UserError(f"UNTIL {until}: no such stage: {did_you_mean(until, notebooks | set(stages))}")
+
+
+def planned_stages(run: Run, profile: str, budget: float, cores: int, wanted: Sequence[str] = ()) -> list[Planned]:
+    """What Snakemake would run for the stages wanted (all, if none is named). Raises `UserError` if it cannot tell."""
     result = subprocess.run(
-        _command(run, profile, budget, cores, "--dry-run"),
+        [*_command(run, profile, budget, cores, wanted), "--dry-run"],
         env=project_environment(),
         capture_output=True,
         text=True,
@@ -93,7 +106,7 @@ def _why(reason: str) -> str:
     return "; ".join(dict.fromkeys(told)) or "what it reads will change"
 
 
-def _command(run: Run, profile: str, budget: float, cores: int, *more: str) -> list[str]:
+def _command(run: Run, profile: str, budget: float, cores: int, wanted: Sequence[str]) -> list[str]:
     return [
         sys.executable, "-c", SNAKEMAKE.format(parent=os.getpid()),
         "--snakefile", str(paths.PROJECT / "Snakefile"),
@@ -106,7 +119,7 @@ def _command(run: Run, profile: str, budget: float, cores: int, *more: str) -> l
         # Our own lock (`alone`) ends with its process, Snakemake's does not.
         "--nolock", "--rerun-incomplete",
         "--scheduler", "greedy", "--nocolor",
-        *more,
+        *(run.paths.record(stage).relative_to(run.paths.run).as_posix() for stage in wanted),
     ]  # fmt: skip
 
 
@@ -147,9 +160,8 @@ def _sweep(run: Run) -> None:
 
 def _settle_dates(run: Run) -> None:
     """Files dated in the future, as after a clock was set back, would make every stage that reads them fail."""
-    own = [Path(source) for source in run.profile.corpus.sources if "/" in source and not source.startswith("hub:")]
-    folders = [run.paths.run, run.paths.figures, paths.NOTEBOOKS, paths.PACKAGE, *filter(Path.is_dir, own)]
-    files = [*filter(Path.is_file, own), *(file for folder in folders for file in folder.rglob("*"))]
+    folders = [run.paths.run, run.paths.figures, paths.NOTEBOOKS, paths.PACKAGE]
+    files = [*run.profile.corpus.own_files(), *(file for folder in folders for file in folder.rglob("*"))]
     if ahead := artefacts.settle_dates(files):
         print(f"{len(ahead)} files were dated in the future, and are now dated today: {ahead[0].name} ...", flush=True)
 
@@ -180,13 +192,13 @@ def _announce(run: Run, planned: Sequence[Planned], cores: int) -> dict[str, Ear
     return before
 
 
-def _execute(run: Run, profile: str, budget: float, cores: int, progress: Progress) -> bool:
+def _execute(run: Run, profile: str, budget: float, cores: int, wanted: Sequence[str], progress: Progress) -> bool:
     """Run Snakemake to its end. Returns whether all went well; if not, the error has been printed."""
     log, events = run.paths.run / "snakemake.log", run.paths.run / "events.jsonl"
     events.write_text("")
     with log.open("w", encoding="utf-8") as stream, events.open(encoding="utf-8") as news:
         snakemake = subprocess.Popen(
-            _command(run, profile, budget, cores),
+            _command(run, profile, budget, cores, wanted),
             env=project_environment(),
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -481,9 +481,12 @@ def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, job: Job) 
     if not saved:
         return Progress()
     folder = saved[-1]
+    device = str(next(model.parameters()).device)
     try:
         content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        weights = load_file(folder / "model.safetensors", device=device)
+        moments = load_file(folder / "optimizer.safetensors", device=device)
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{job.name}: the checkpoint {folder} is damaged ({error}); delete it, and run again") from None
     wanted, found = _fingerprint(job), content["fingerprint"]
     changed = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
@@ -492,12 +495,6 @@ def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, job: Job) 
             f"{job.name}: the checkpoint {folder} was made with another {', another '.join(changed)}; "
             f"delete {job.checkpoints} to start anew, or restore the settings"
         )
-    device = next(model.parameters()).device
-    try:
-        weights = load_file(folder / "model.safetensors", device=str(device))
-        moments = load_file(folder / "optimizer.safetensors", device=str(device))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{job.name}: the checkpoint {folder} is damaged ({error}); delete it, and run again") from None
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])

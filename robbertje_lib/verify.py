@@ -15,10 +15,9 @@ import nbformat
 from robbertje_lib import paths
 from robbertje_lib.artefacts import sha256
 from robbertje_lib.errors import UserError
+from robbertje_lib.profile import LAST_STAGE
 from robbertje_lib.provenance import producers, read_records
 from robbertje_lib.run import Run
-
-LAST = "90_claims_and_figures"
 
 
 @dataclass
@@ -145,9 +144,9 @@ def _code(notebook: Path) -> list[str]:
 def _profile(run: Run, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     # A stage is not run again for a section that it does not read, so that its record may hold an older digest. The
     # last stage reads the whole profile, and ran after `make reproduce` had found all others up to date.
-    if LAST in records:
-        if records[LAST]["profile_digest"] != run.profile.digest():
-            yield f"{run.profile.name}: the profile has changed since {LAST} ran; `make plan` says what this concerns"
+    if LAST_STAGE in records:
+        if records[LAST_STAGE]["profile_digest"] != run.profile.digest():
+            yield f"{run.profile.name}: the profile has changed since; `make plan` says what this concerns"
         return
     for stage, record in records.items():
         if record["profile_digest"] != run.profile.digest():

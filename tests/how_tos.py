@@ -8,10 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import yaml
+
+from robbertje_lib.progress import duration
 
 PROJECT = Path(__file__).resolve().parents[1]
 PEOPLE = ["teacher", "baker", "doctor", "singer", "painter", "farmer", "driver", "nurse", "sailor", "writer"]
@@ -20,9 +23,9 @@ PLACES = ["garden", "kitchen", "market", "station", "harbour", "school", "office
 TIMES = ["today", "often", "always", "sometimes", "again", "early", "late"]
 
 
-def english(folder: Path, documents: int = 400) -> None:
+def english(folder: Path, seed: int, documents: int = 400) -> None:
     """Documents of simple English sentences, a paragraph of six sentences each."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     folder.mkdir()
 
     def sentence() -> str:
@@ -45,47 +48,43 @@ def profile_for_own_text(folder: Path, name: str, source: str) -> Path:
     return file
 
 
-def reproduce(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "robbertje_lib", *arguments]
-
-
 def main() -> int:
+    until = ["--until", "40_pseudo_perplexity"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        english(folder / "english")
-        own = profile_for_own_text(folder, "english", "./english/")
-        run = folder / "papermill_runs" / "english"
-        run.mkdir(parents=True)
-        snakemake = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--directory",
-            str(run),
-            "--config",
-            f"profile={own}",
-            "budget=1.0",
-        ]
+        for seed, text in enumerate(("english", "my_text")):
+            english(folder / text, seed)
+        own = str(profile_for_own_text(folder, "english", "./english/"))
+        teacher = folder / "papermill_runs" / "english" / "models" / "teacher"
         tries = {
-            "another merge probability": reproduce("reproduce", "--profile", "smoke", "--set", "merge_probability=0.3"),
-            "another seed": reproduce("reproduce", "--profile", "smoke", "--set", "seed=7"),
-            "another shape": reproduce(
+            "another merge probability": ["reproduce", "--profile", "smoke", "--set", "merge_probability=0.3"],
+            "another seed": ["reproduce", "--profile", "smoke", "--set", "seed=7"],
+            "another student shape": [
                 "reproduce", "--profile", "smoke", "--set", "distilbert.layers=1 distilbert.teacher_layers=[1]"
-            ),
-            "another language, to pseudo-perplexity": [
-                *snakemake, "--snakefile", "Snakefile", "--cores", "2", "records/40_pseudo_perplexity.json"
             ],
-            "own teacher from a folder": reproduce(
-                "plan", "--profile", str(own), "--set", f"teacher='{{hub: {run / 'models' / 'teacher'}}}'"
-            ),
-            "own corpus": reproduce("plan", "--profile", "mini", "--set", f"sources=[{folder / 'english'}/]"),
+            "another language, by a profile of one's own": ["reproduce", "--profile", own, *until],
+            "one's own corpus": [
+                "reproduce", "--profile", own, "--set", f"sources=[{folder / 'my_text'}/]", *until
+            ],
+            "one's own teacher, from a folder": [
+                "reproduce", "--profile", own, "--set", f"teacher='{{hub: {teacher}}}'", *until
+            ],
+            "one's own corpus for mini (planned)": [
+                "plan", "--profile", "mini", "--budget", "0.05", "--set", f"sources=[{folder / 'my_text'}/]"
+            ],
+            "one's own teacher for mini, from the hub (planned)": [
+                "plan", "--profile", "mini", "--set", f"teacher='{{hub: ORG/NAME, revision: {40 * '0'}}}'"
+            ],
         }  # fmt: skip
         failed = 0
         environment = {**os.environ, "ROBBERTJE_OUTPUT": temporary, "PYTHONPATH": str(PROJECT)}
-        for what, command in tries.items():
+        for what, words in tries.items():
+            command = [sys.executable, "-m", "robbertje_lib", *words]
+            began = time.monotonic()
             done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
             failed += done.returncode != 0
-            print(f"{'ok' if done.returncode == 0 else 'FAILED'}: {what}", flush=True)
+            verdict = "FAILED" if done.returncode else "ok"
+            print(f"{verdict}: {what} ({duration(time.monotonic() - began)})", flush=True)
             if done.returncode:
                 print(done.stdout[-2000:], done.stderr[-2000:], sep="\n")
         return min(failed, 1)

@@ -1,5 +1,6 @@
 """Result files with known effects, written as the stages write them: for tests of statistics, claims and figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from robbertje_lib import bias_report, finetuning
+from robbertje_lib import bias_report, figures, finetuning
 from robbertje_lib.artefacts import write_json, write_parquet
+from robbertje_lib.claims import decide_claims
+from robbertje_lib.comparisons import compare_models
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.paths import RunPaths
 from robbertje_lib.profile import Profile, load_profile
@@ -54,6 +57,19 @@ def write_results(run: Run, world: World, seed: int = 0) -> None:
     _write_training(run, world, rng)
     _write_bias(run, world, rng)
     _write_efficiency(run, world)
+
+
+def make_concluded_run(folder: Path, pictures: Sequence[str]) -> Run:
+    """A known-answer run with two tasks up to its claims, the figures named, and the record of one stage."""
+    run = make_run(folder, "smoke", ("dbrd", "ner"))
+    write_results(run, World(examples=60))
+    compare_models(run)
+    decide_claims(run)
+    for name in pictures:
+        figures.draw(run, name)
+    record = {"git": {"commit": "0123456789abcdef", "dirty": True}, "seconds": 75.0, "peak_memory_bytes": 2_000_000_000}
+    write_json(run.paths.record("40_pseudo_perplexity"), record)
+    return run
 
 
 def _right(world: World, model: str, shared: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_a_run_leaves_the_notebook_its_outputs_and_a_record(folder: Path) -> Non
     assert record["inputs"] == {"read.txt": artefacts.sha256(read)}
     assert record["outputs"] == {"run/written.txt": artefacts.sha256(written)}
     assert record["seconds"] > 0.6
-    assert record["profile_digest"] is None  # this notebook belongs to no profile
+    assert record["profile"] is None and record["profile_digest"] is None  # this notebook belongs to no profile
     assert record["peak_memory_bytes"] > 150_000_000
     assert record["packages"]["papermill"] and record["hardware"]["cores"] >= 1 and record["threads"] == 2
     executed = nbformat.read(folder / "run" / "stage.ipynb", 4)

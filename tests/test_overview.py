@@ -42,7 +42,7 @@ def test_a_stage_is_done_once_its_record_is_there(run: Run) -> None:
     table = overview.stage_table(run)
     assert list(table.index[table["state"] == "done"]) == ["10_corpus"]
     done = table.loc["10_corpus"]
-    assert done["took"] == "12.3 s" and done["memory"] == "1.2 GB"
+    assert done["took"] == "12 s" and done["memory"] == "1.2 GB"
     assert done["look at"] == "papermill_runs/smoke/10_corpus.ipynb"
     told = overview.next_step(run, "smoke", 0.5)
     assert f"Of {len(table)} stages 1 are done" in told and "PROFILE=smoke BUDGET=0.5" in told

@@ -196,11 +196,13 @@ def test_own_text_plain_or_compressed(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "onder" / f"a.txt{suffix}").write_bytes(pack(text.encode()))
     (tmp_path / "onder" / f"b.jsonl{suffix}").write_bytes(pack(b'{"id": 7, "text": "Hallo.\\n\\nDag."}\n'))
     (tmp_path / "leesmij.md").write_text("niet lezen")
+    dropped: Counter[str] = Counter()
     documents = [
         document
-        for path in readers.source_files(str(tmp_path))
-        for document in readers.read_file(str(tmp_path), path, Counter())
+        for path in readers.source_files(str(tmp_path), dropped)
+        for document in readers.read_file(str(tmp_path), path, dropped)
     ]
+    assert dropped == {"own text: neither .txt nor .jsonl (files)": 1}
     wanted = [
         f"a.txt{suffix}#1",
         f"a.txt{suffix}#2",
@@ -249,13 +251,13 @@ def test_malformed_text_is_named_with_its_line(tmp_path: Path, name: str, conten
 
 def test_sources_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'novels'"):
-        readers.source_files("novel")
+        readers.source_files("novel", Counter())
     with pytest.raises(UserError, match=r"holds no .txt"):
-        readers.source_files(str(tmp_path))
+        readers.source_files(str(tmp_path), Counter())
     archive = tmp_path / "a.zip"
     archive.write_bytes(b"PK")
     with pytest.raises(UserError, match=r"is not .txt or .jsonl"):
-        readers.source_files(str(archive))
+        readers.source_files(str(archive), Counter())
 
 
 def test_empty_documents_are_counted(tmp_path: Path) -> None:
@@ -308,9 +310,9 @@ def test_any_story_is_read(tmp_path: Path, story: str) -> None:
 
 def test_real_books_and_manifestos_leave_no_furniture(mirror: Path) -> None:
     for name, wanted in (("novels", 40), ("manifestos", 203)):
-        files = readers.source_files(name)
-        assert len(files) == wanted
         dropped: Counter[str] = Counter()
+        files = readers.source_files(name, dropped)
+        assert len(files) == wanted and not dropped
         # Every fifth novel and every twentieth manifesto: all kinds of file, in a few seconds.
         documents = [d for path in files[:: wanted // 8] for d in readers.read_file(name, path, dropped)]
         assert len({d.id for d in documents}) == len(documents) > 100

@@ -4,12 +4,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from result_files import World, make_run, write_results
+from result_files import make_concluded_run, make_run
 
 from robbertje_lib import figures
 from robbertje_lib.artefacts import read_json, write_json
-from robbertje_lib.claims import decide_claims
-from robbertje_lib.comparisons import compare_models
 from robbertje_lib.errors import UserError
 from robbertje_lib.report import write_report
 from robbertje_lib.run import Run
@@ -48,15 +46,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = make_run(tmp_path_factory.mktemp("report"), "smoke", ("dbrd", "ner"))
-    write_results(run, World(examples=60))
-    compare_models(run)
-    decide_claims(run)
-    for name in ("pseudo_perplexity", "claims"):
-        figures.draw(run, name)
-    record = {"git": {"commit": "0123456789abcdef", "dirty": True}, "seconds": 75.0, "peak_memory_bytes": 2_000_000_000}
-    write_json(run.paths.record("40_pseudo_perplexity"), record)
-    return run
+    return make_concluded_run(tmp_path_factory.mktemp("report"), ("pseudo_perplexity", "claims"))
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_files import World, make_run, write_results
+from result_files import make_concluded_run
 
-from robbertje_lib import figures
-from robbertje_lib.artefacts import write_json
-from robbertje_lib.claims import decide_claims
-from robbertje_lib.comparisons import compare_models
 from robbertje_lib.report import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -41,19 +37,8 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = make_run(tmp_path_factory.mktemp("browser"), "smoke", ("dbrd", "ner"))
-    write_results(run, World(examples=60))
-    compare_models(run)
-    decide_claims(run)
-    for name in ("pseudo_perplexity", "task_scores", "p_values", "claims"):
-        figures.draw(run, name)
-    record = {
-        "git": {"commit": "0123456789abcdef", "dirty": False},
-        "seconds": 75.0,
-        "peak_memory_bytes": 2_000_000_000,
-    }
-    write_json(run.paths.record("40_pseudo_perplexity"), record)
-    return write_report(run)
+    pictures = ("pseudo_perplexity", "task_scores", "p_values", "claims")
+    return write_report(make_concluded_run(tmp_path_factory.mktemp("browser"), pictures))
 
 
 def _browse(browser: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

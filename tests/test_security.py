@@ -9,6 +9,7 @@ import json
 import re
 import stat
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,10 @@ def test_a_pipe_or_device_is_no_text(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "a.txt")  # reading it would wait for ever
     with pytest.raises(UserError, match="holds no .txt"):
-        source_files(str(tmp_path))
+        source_files(str(tmp_path), Counter())
     for name in (str(tmp_path / "a.txt"), "/dev/zero"):
         with pytest.raises(UserError, match="no source, file or folder"):
-            source_files(name)
+            source_files(name, Counter())
     with pytest.raises(UserError, match="cannot be read"):
         read_text(tmp_path)
 

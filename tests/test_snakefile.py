@@ -24,17 +24,17 @@ def _environment(root: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root), "ROBBERTJE_OUTPUT": str(root)}
 
 
-def _command(verb: str) -> list[str]:
-    return [sys.executable, "-m", "robbertje_lib", verb, "--profile", "tiny", "--cores", "2"]
+def _command(verb: str, *more: str) -> list[str]:
+    return [sys.executable, "-m", "robbertje_lib", verb, "--profile", "tiny", "--cores", "2", *more]
 
 
-def _call(root: Path, verb: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(_command(verb), cwd=root, env=_environment(root), capture_output=True, text=True)
+def _call(root: Path, verb: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(verb, *more), cwd=root, env=_environment(root), capture_output=True, text=True)
 
 
-def _plan(root: Path) -> dict[str, str]:
+def _plan(root: Path, *more: str) -> dict[str, str]:
     """Planned stages and the reasons given."""
-    told = _call(root, "plan")
+    told = _call(root, "plan", *more)
     assert told.returncode == 0, told.stderr
     return dict(re.findall(r"^  (\d\d_\S+) +(.+?) \((?:took .*|no estimate)\)$", told.stdout, flags=re.MULTILINE))
 
@@ -62,8 +62,9 @@ def aged(project: Path) -> Iterator[Path]:
     """The project with every stage up to date before the test, and again after it."""
     before = {
         path: path.read_bytes()
-        for path in project.rglob("*")
-        if path.is_file() and path.suffix in {".py", ".yaml", ".ipynb"}
+        for folder in ("robbertje_lib", "notebooks")  # and nothing that a stage has made
+        for path in (project / folder).rglob("*")
+        if path.suffix in {".py", ".yaml", ".ipynb"}
     }
     times = {path: path.stat() for path in before}
     yield project
@@ -102,6 +103,23 @@ def test_an_edited_task_reruns_that_task(aged: Path) -> None:
     assert list(_plan(aged)) == ["50_finetuning-pos", "70_significance", "80_efficiency", "90_claims_and_figures"]
 
 
+def test_only_as_far_as_asked(aged: Path) -> None:
+    for name in ("corpus", "pseudo_perplexity"):
+        (aged / "robbertje_lib" / f"standin_{name}.py").touch()
+    before_students = ["10_corpus", "20_teacher"]
+    assert list(_plan(aged, "--until", "20_teacher")) == before_students
+    assert list(_plan(aged, "--until", "30_distillation")) == [*before_students, "30_distillation-merged"]
+    assert list(_plan(aged)) == ALL
+    done = _call(aged, "reproduce", "--until", "40_pseudo_perplexity")
+    assert done.returncode == 0 and "; 4 of 4 done, 0 left" in done.stdout
+    assert done.stdout.endswith("Look first at papermill_runs/tiny/40_pseudo_perplexity.ipynb\n")
+    assert list(_plan(aged)) == ALL[4:]
+    refused = _call(aged, "plan", "--until", "50_finetuning-nre")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: UNTIL 50_finetuning-nre: no such stage: did you mean '50_finetuning-ner'?\n"
+    assert _call(aged, "reproduce").returncode == 0
+
+
 AFTER_MODELS = [
     "40_pseudo_perplexity",
     "50_finetuning-ner",
@@ -129,7 +147,7 @@ def test_an_edited_section_reruns_what_reads_it(
 ) -> None:
     write_profile(aged, lambda profile: profile.setdefault(section, {}).update({key: value}))
     planned = _plan(aged)
-    assert list(planned) == [*expected, "90_claims_and_figures"]
+    assert list(planned) == [*expected, "90_claims_and_figures"], planned
     assert planned[expected[0]] == "the profile changed"
 
 

@@ -95,9 +95,7 @@ def test_another_notebook(run: Run) -> None:
 def test_another_profile(run: Run) -> None:
     write_profile(run.paths.root / "tiny.yaml", lambda profile: profile.update(seed=1))
     other = open_run(str(run.paths.root / "tiny.yaml"))
-    assert verify(other).findings == [
-        "tiny: the profile has changed since 90_claims_and_figures ran; `make plan` says what this concerns"
-    ]
+    assert verify(other).findings == ["tiny: the profile has changed since; `make plan` says what this concerns"]
     # A stage that did not need to run again keeps the digest of then.
     for stage in ("70_significance", "90_claims_and_figures"):
         _rewrite_record(run, stage, lambda record: record.update(profile_digest=other.profile.digest()))
