@@ -651,6 +651,8 @@ def _explain(error: Any) -> str:
         message = "names start with a letter and hold a-z, 0-9 and _ only"
     if error["type"] == "float_type" and re.fullmatch(r"\d+e-?\d+", str(error["input"])):
         message += " (YAML reads 1e-3 as text; write 1.0e-3)"
+    if error["type"] == "string_type" and type(error["input"]) in {int, float}:
+        message += " (YAML reads this as a number; put it in quotes)"
     return f"{where}: {message}, not {reprlib.repr(error['input'])}"
 
 

@@ -1,4 +1,4 @@
-"""Try README's how-tos for real: `python tests/how_tos.py` (about ten minutes on 2 cores; not part of `make test`).
+"""Try README's how-tos for real: `python tests/how_tos.py` (a quarter of an hour on 2 cores; not part of `make test`).
 
 Everything runs at the size of `smoke`, below a temporary folder. Prints one line per how-to; the exit status is 1 if one
 of them failed.
@@ -73,7 +73,7 @@ def main() -> int:
                 "plan", "--profile", "mini", "--budget", "0.05", "--set", f"sources=[{folder / 'my_text'}/]"
             ],
             "one's own teacher for mini, from the hub (planned)": [
-                "plan", "--profile", "mini", "--set", f"teacher='{{hub: ORG/NAME, revision: {40 * '0'}}}'"
+                "plan", "--profile", "mini", "--set", f"teacher='{{hub: ORG/NAME, revision: {20 * 'a1'}}}'"
             ],
         }  # fmt: skip
         failed = 0

@@ -72,6 +72,7 @@ BAD = [
     (_put("teacher", "big"), "teacher: Input should be"),
     (_put("students", ["merged"]), "students: Input should be a valid dictionary"),
     (_put("teacher", "learning_rate", "1e-3"), "teacher.learning_rate: Input should be a valid number (YAML reads 1e-3 as text; write 1.0e-3)"),
+    (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": 1234567}), "students.merged.revision: Input should be a valid string (YAML reads this as a number; put it in quotes), not 1234567"),
     (_put("teacher", "learning_rate", float("inf")), "teacher.learning_rate: Input should be a finite number"),
     (_put("teacher", "learning_rate", float("nan")), "teacher.learning_rate: Input should be"),
     # values out of range
