@@ -257,7 +257,7 @@ def summary_table(summary: dict[str, Any]) -> pd.DataFrame:
         }
         for name, m in models.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index").round(2)
+    return pd.DataFrame.from_dict(rows, orient="index").round({"tokens/s": 0}).round(2).astype({"tokens/s": int})
 
 
 def forms_table(summary: dict[str, Any]) -> pd.DataFrame:
@@ -286,7 +286,8 @@ def forms_table(summary: dict[str, Any]) -> pd.DataFrame:
             }
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "form"])
-    return table.round({"MB": 2, "tokens/s": 0, "times faster": 2, "same guess, %": 1}).round(4)
+    table = table.round({"MB": 2, "tokens/s": 0, "times faster": 2, "same guess, %": 1}).round(4)
+    return (table + 0.0).astype({"tokens/s": int})  # + 0.0: no minus before what has been rounded to nothing
 
 
 def finetuning_table(summary: dict[str, Any]) -> pd.DataFrame:

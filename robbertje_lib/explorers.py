@@ -126,7 +126,7 @@ def line_log_probs(run: Run, line: int) -> pd.DataFrame:
         columns[model] = [*(own["log_prob"] if alike else [np.nan] * len(first)), own["log_prob"].sum()]
     places = [*(first["position"] + 1), ""]
     index = pd.MultiIndex.from_arrays([places, [*tokens, "sum"]], names=["place", "token"])
-    return pd.DataFrame(columns, index=index).round(2)
+    return pd.DataFrame(columns, index=index).round(2) + 0.0  # no minus before what has been rounded to nothing
 
 
 def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:

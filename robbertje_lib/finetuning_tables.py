@@ -7,6 +7,8 @@ import pandas as pd
 
 from robbertje_lib.tasks import TaskData
 
+SHOWN = 200  # characters of a text
+
 
 def split_table(data: TaskData) -> pd.DataFrame:
     """Examples per split, those the profile's sizes left aside, and examples (or words) per label."""
@@ -15,15 +17,26 @@ def split_table(data: TaskData) -> pd.DataFrame:
     return frame.rename_axis("split")
 
 
+def dropped_table(data: TaskData) -> pd.DataFrame:
+    """What the reader left out, by reason."""
+    return pd.DataFrame({"left out": pd.Series(data.counts["dropped"], dtype=int)})
+
+
 def sample_table(data: TaskData, rows: int = 5) -> pd.DataFrame:
-    """Some training examples; the words of a sentence with their labels."""
+    """Some training examples, long texts cut for the table; the words of a sentence with their labels."""
     drawn = np.random.default_rng(0).choice(len(data.train), min(rows, len(data.train)), replace=False)
     frame = data.train.select(sorted(drawn)).to_pandas()
     if data.kind == "token_classification":
         pairs = zip(frame["tokens"], frame["labels"], strict=True)
         frame["words"] = [" ".join(f"{t}/{label}" for t, label in zip(*pair, strict=True)) for pair in pairs]
         return frame[["example_id", "words"]].set_index("example_id")
-    return frame.set_index("example_id")
+    frame = frame.set_index("example_id")
+    texts = frame.columns.intersection(["text", "text_pair"])
+    cut = {
+        name: frame[name].where(frame[name].str.len() <= SHOWN, frame[name].str.slice(0, SHOWN) + " …")
+        for name in texts
+    }
+    return frame.assign(**cut)
 
 
 def score_table(scores: dict[str, Any]) -> pd.DataFrame:

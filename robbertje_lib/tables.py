@@ -1,14 +1,95 @@
 """Results as tables, for notebooks and the report: numbers written out as people read them."""
 
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from IPython import get_ipython
 
 from robbertje_lib.figure_style import label
+from robbertje_lib.progress import duration
 from robbertje_lib.published import TITLES, paper_comparisons
 
 Result = Mapping[str, Any]
+LOSSES = ("loss", "kl", "mlm", "cosine")
+SHORT = 24  # characters of a text that is kept on one line
+
+
+def format_in_notebook() -> None:
+    """Let the notebook show tables as `as_html` does. Elsewhere than in a notebook it does nothing."""
+    shell = get_ipython()
+    if shell is not None:
+        formatter = shell.display_formatter.formatters["text/html"]
+        formatter.for_type(pd.DataFrame, as_html)
+        formatter.for_type(pd.Series, lambda series: as_html(series.to_frame()))
+
+
+def as_html(frame: pd.DataFrame) -> str:
+    """A table as people read it: whole, text to the left, a dash for what is missing, no row numbers.
+
+    An empty table is the word "none". Everything that comes from data is escaped.
+    """
+    if frame.empty:
+        return "<p><em>none</em></p>"
+    numbered = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
+    with pd.option_context("display.max_colwidth", None):
+        html = frame.to_html(na_rep="–", index=not numbered, border=0, justify="left")
+    head, body = html.split("</thead>")
+    styles = [_style(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    if frame.columns.nlevels == 1:
+        first, *others = head.split("</tr>")
+        titles = first.count("<th>") - len(styles)  # those of the index come before
+        aligned = itertools.chain([""] * titles, (style.partition(";")[0] for style in styles))
+        first = re.sub("<th>", lambda _: f'<th style="{next(aligned)}">', first)
+        head = "</tr>".join([first, *others])
+    cells = itertools.cycle(styles)
+    body = re.sub("<td>", lambda _: f'<td style="{next(cells)}">', body)
+    body = re.sub(r"<th\b", '<th style="text-align: left"', body)
+    return f"{head}</thead>{body}"
+
+
+def _style(column: pd.Series) -> str:
+    """How a column is set: numbers to the right, text to the left, and short text on one line."""
+    if pd.api.types.is_numeric_dtype(column):
+        return "text-align: right"
+    longest = column.astype(str).str.len().max()
+    return "text-align: left" + ("; white-space: nowrap" if longest <= SHORT else "")
+
+
+def values_table(values: Result, name: str) -> pd.DataFrame:
+    """Names and values of any kind, one a row, in a column `name`: whole numbers with separators, floats as short."""
+    return pd.DataFrame({name: [_written(value) for value in values.values()]}, index=pd.Index(list(values)))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return ", ".join(map(_written, value)) if isinstance(value, (list, tuple)) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def training_table(result: Result, name: str) -> pd.DataFrame:
+    """Size, length, speed and memory of a training run; from what `teacher.json` or a student's file holds."""
+    return values_table(
+        {
+            "parameters": result["parameters"],
+            "updates": result["updates"],
+            "real tokens seen": result["tokens"],
+            "time": duration(result["wall_seconds"]),
+            "real tokens a second": round(result["tokens_per_second"]),
+            "positions that are no padding": f"{result['real_token_share']:.1%}",
+            "memory at its highest": f"{result['peak_rss_bytes'] / 1e9:.2f} GB",
+        },
+        name,
+    )
+
+
+def curve_table(points: Sequence[Result], every: int = 1) -> pd.DataFrame:
+    """Every n-th point of a training curve by update, and the last one."""
+    chosen = {id(point): point for point in [*points[::every], *points[-1:]]}
+    frame = pd.DataFrame(list(chosen.values())).set_index("update")
+    return frame.round({"seconds": 1, "training_seconds": 1, "pseudo_perplexity": 2} | dict.fromkeys(LOSSES, 3))
 
 
 def number(claim: Result) -> str:
@@ -45,6 +126,11 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     frame.index = pd.Index([label(name) for name in frame.index], name="model")
     frame.columns = pd.Index([TITLES.get(name, name) for name in frame.columns])
     return frame
+
+
+def mismatch_table(significance: Result) -> pd.DataFrame:
+    """Scores that differ between what fine-tuning reported and what its predictions give; empty if all is well."""
+    return pd.DataFrame(significance["mismatches"], columns=["task", "model", "seed", "reported", "recomputed"])
 
 
 def comparison_table(significance: Result, family: str) -> pd.DataFrame:

@@ -402,11 +402,12 @@ class _Watch:
         elapsed = self.logged - self.started
         left = elapsed * (1 - share) / max(share - self.first_share, 1e-9)
         parts = " ".join(f"{part} {value:.3f}" for part, value in losses.items())
-        held_out = f"  held-out {p.held_out_curve[-1]['loss']:.3f}" if p.held_out_curve else ""
+        held_out = f" held-out {p.held_out_curve[-1]['loss']:.3f}" if p.held_out_curve else ""
+        rate = p.tokens / max(p.training_seconds, 1e-9)
+        # Short, so that a notebook shows it on one line.
         print(
-            f"{self.job.name}  {share:4.0%}  update {p.update}  {parts}{held_out}  "
-            f"{p.tokens / max(p.training_seconds, 1e-9):,.0f} tokens/s  {p.tokens / p.positions:.1%} real  "
-            f"{peak_memory() / 1e9:.2f} GB  {_duration(left)} left",
+            f"{self.job.name} {share:4.0%} ({_duration(left)} left) update {p.update} {parts}{held_out} "
+            f"{rate / 1000:.1f}k tokens/s {p.tokens / p.positions:.0%} real {peak_memory() / 1e9:.1f} GB",
             flush=True,
         )
         if self.job.show:
