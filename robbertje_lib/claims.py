@@ -163,7 +163,7 @@ def _decision(
 ) -> Decision:
     if verdict == "undecided":
         reason += "; no sample would decide it, as the difference lies on the margin" if factor == float("inf") else (
-            f"; about {factor:.1f} times the {sample} would decide it"
+            f"; about {factor:.{1 if factor < 10 else 0}f} times the {sample} would decide it"
         )  # fmt: skip
     bounded = factor if verdict == "undecided" and factor != float("inf") else None
     return Decision(verdict, reason, headline[0], headline[1], findings, bounded)
