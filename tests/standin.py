@@ -4,7 +4,10 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import pytest
 import yaml
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from robbertje_lib import paths
@@ -57,6 +60,14 @@ def make_notebook(path: Path, parameters: str, cells: list[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return path
+
+
+def execute_cells(cells: list[str], patch: pytest.MonkeyPatch) -> NotebookNode:
+    """A notebook of these code cells, executed as papermill and nbconvert do it, with the project at hand."""
+    patch.setenv("PYTHONPATH", str(paths.PROJECT))
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    return notebook
 
 
 def make_project(root: Path) -> Path:

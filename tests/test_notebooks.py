@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from standin import execute_cells
 
 from robbertje_lib import paths
 from robbertje_lib.errors import UserError
@@ -99,13 +99,11 @@ def test_executed_headless_menus_leave_no_widgets_behind(monkeypatch: pytest.Mon
     """A notebook with a menu, executed as papermill and nbconvert do it, holds a plain table."""
     for name in FRONTENDS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(paths.PROJECT))
     cells = [
         "import pandas as pd\nfrom robbertje_lib.explorers import explore",
         "explore(lambda word: pd.DataFrame({'said': [word]}), word={'to sing': 'zingt', 'to run': 'rent'})",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, kernel_name="python3").execute()
+    notebook = execute_cells(cells, monkeypatch)
     (output,) = notebook.cells[-1].outputs
     assert "zingt" in output.data["text/html"]
     assert "widget" not in nbformat.writes(notebook)

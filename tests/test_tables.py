@@ -2,13 +2,12 @@
 
 import re
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
+from standin import execute_cells
 
-from robbertje_lib import paths, tables
+from robbertje_lib import tables
 
 
 def _cells(html: str) -> list[tuple[str, str]]:
@@ -43,14 +42,11 @@ def test_an_empty_table_says_so() -> None:
 
 
 def test_a_notebook_shows_tables_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(paths.PROJECT))
     cells = [
         "from robbertje_lib import tables\nimport pandas as pd\ntables.format_in_notebook()",
         "pd.Series({'floor': 2.9})",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, kernel_name="python3").execute()
-    (output,) = notebook.cells[-1].outputs
+    (output,) = execute_cells(cells, monkeypatch).cells[-1].outputs
     assert _cells(output.data["text/html"]) == [("right", "2.9")]
 
 

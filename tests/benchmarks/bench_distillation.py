@@ -33,7 +33,7 @@ from robbertje_lib.batching import Batch, Masking, Plan, join, make_batch, pack
 from robbertje_lib.distillation import Averages, distillation_loss
 from robbertje_lib.modelling import build_student, freeze, random_model, ready_for, teacher_config
 from robbertje_lib.precision import Precision, choose_precision
-from robbertje_lib.profile import Recipe, Shape, TeacherTraining
+from robbertje_lib.profile import Shape, TeacherTraining, load_profile
 from robbertje_lib.training import PASS_POSITIONS, peak_memory, training_device
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,23 +51,8 @@ SHAPES: dict[str, tuple[int, TeacherTraining, Shape]] = {  # vocabulary, teacher
         Shape(layers=2, heads=4, feed_forward=512),
     ),
 }
-RECIPE = Recipe(
-    initialisation="random",
-    freeze_positions=True,
-    masking="smoothed",
-    kl_positions="all",
-    minimum_tokens=12,
-    batching="sequences",
-    batch_size=5,
-    update_size=640,
-    normalisation="micro_batch",
-    learning_rate=5e-4,
-    warmup=0.05,
-    weight_decay=0.01,
-    dropout=0.0,
-    amount=1,
-    amount_unit="updates",
-)
+# The published settings, but deterministic, so that both sides can be compared.
+RECIPE = load_profile("paper").recipes["as_published"].model_copy(update={"dropout": 0.0})
 
 
 class Sequences:

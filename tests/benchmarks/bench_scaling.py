@@ -29,27 +29,16 @@ from robbertje_lib.batching import Masking, Plan, TokenStore
 from robbertje_lib.distillation import Distillation
 from robbertje_lib.modelling import build_student, freeze, random_model, ready_for, teacher_config
 from robbertje_lib.precision import choose_precision
-from robbertje_lib.profile import Recipe, Shape, TeacherTraining
+from robbertje_lib.profile import Shape, TeacherTraining, load_profile
 from robbertje_lib.training import HeldOut, Job, Schedule, train, training_device
 
 VOCABULARY = 2000
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-RECIPE = Recipe(
-    initialisation="random",
-    freeze_positions=False,
-    masking="smoothed",
-    kl_positions="masked",
-    minimum_tokens=4,
-    batching="tokens",
-    batch_size=1024,
-    update_size=2048,  # two batches, so that two processes have one each
-    normalisation="update",
-    learning_rate=1e-3,
-    warmup=0.05,
-    weight_decay=0.01,
-    dropout=0.0,
-    amount=1,
-    amount_unit="tokens",
+# Two batches an update, so that two processes have one each.
+RECIPE = (
+    load_profile("demo")
+    .recipes["fast"]
+    .model_copy(update={"initialisation": "random", "batch_size": 1024, "update_size": 2048})
 )
 
 
