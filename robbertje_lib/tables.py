@@ -14,6 +14,7 @@ from robbertje_lib.published import TITLES, paper_comparisons
 
 Result = Mapping[str, Any]
 LOSSES = ("loss", "kl", "mlm", "cosine")
+LEFT = "text-align: left"
 SHORT = 24  # characters of a text that is kept on one line
 
 
@@ -38,16 +39,22 @@ def as_html(frame: pd.DataFrame) -> str:
         html = frame.to_html(na_rep="–", index=not numbered, border=0, justify="left")
     head, body = html.split("</thead>")
     styles = [_style(frame.iloc[:, place]) for place in range(frame.shape[1])]
-    if frame.columns.nlevels == 1:
-        first, *others = head.split("</tr>")
-        titles = first.count("<th>") - len(styles)  # those of the index come before
-        aligned = itertools.chain([""] * titles, (style.partition(";")[0] for style in styles))
-        first = re.sub("<th>", lambda _: f'<th style="{next(aligned)}">', first)
-        head = "</tr>".join([first, *others])
+    rows = head.split("</tr>")
+    levels = frame.columns.nlevels
+    if levels == 1:
+        names = rows[0].count("<th>") - len(styles)  # those of the index come before
+        aligned = itertools.chain([LEFT] * names, (style.partition(";")[0] for style in styles))
+        rows[0] = re.sub("<th>", lambda _: f'<th style="{next(aligned)}">', rows[0])
+    elif all(style.startswith(LEFT) for style in styles):
+        rows[:levels] = map(_to_the_left, rows[:levels])
+    head = "</tr>".join([*rows[:levels], *map(_to_the_left, rows[levels:])])
     cells = itertools.cycle(styles)
     body = re.sub("<td>", lambda _: f'<td style="{next(cells)}">', body)
-    body = re.sub(r"<th\b", '<th style="text-align: left"', body)
-    return f"{head}</thead>{body}"
+    return f"{head}</thead>{_to_the_left(body)}"
+
+
+def _to_the_left(html: str) -> str:
+    return re.sub(r"<th\b", f'<th style="{LEFT}"', html)
 
 
 def _style(column: pd.Series) -> str:
@@ -55,7 +62,7 @@ def _style(column: pd.Series) -> str:
     if pd.api.types.is_numeric_dtype(column):
         return "text-align: right"
     longest = column.astype(str).str.len().max()
-    return "text-align: left" + ("; white-space: nowrap" if longest <= SHORT else "")
+    return LEFT + ("; white-space: nowrap" if longest <= SHORT else "")
 
 
 def values_table(values: Result, name: str) -> pd.DataFrame:
@@ -65,7 +72,7 @@ def values_table(values: Result, name: str) -> pd.DataFrame:
 
 def _written(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return ", ".join(map(_written, value)) if isinstance(value, (list, tuple)) else str(value)
+        return (", ".join(map(_written, value)) or "none") if isinstance(value, (list, tuple)) else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 

@@ -20,6 +20,11 @@ def test_text_stands_left_and_numbers_right_under_titles_that_do_the_same() -> N
     assert _cells(html) == [("left", "teacher"), ("right", "0.5"), ("left", "bort"), ("right", "–")]
     titles = re.findall(r'<th style="text-align: (\w+)">(\w+)</th>', html)
     assert titles == [("left", "model"), ("right", "score")]  # and no row numbers
+    two_levels = pd.MultiIndex.from_product([["Een zin ."], ["seed 1"]])
+    html = tables.as_html(pd.DataFrame([["positive"]], index=pd.Index(["gold"], name="model"), columns=two_levels))
+    assert re.findall(r'<th style="text-align: left"[^>]*>([^<]+)', html) == ["Een zin .", "seed 1", "model", "gold"]
+    html = tables.as_html(pd.DataFrame([[0.5]], index=pd.Index(["0 to 7"], name="tokens"), columns=two_levels))
+    assert re.findall(r'<th style="text-align: left"[^>]*>([^<]+)', html) == ["tokens", "0 to 7"]
 
 
 def test_rows_with_names_in_two_levels_keep_them() -> None:
@@ -53,7 +58,7 @@ def test_a_notebook_shows_tables_this_way(monkeypatch: pytest.MonkeyPatch) -> No
 def test_values_of_any_kind() -> None:
     values = {"tokens": 5_500_000, "rate": 1e-3, "freeze": True, "betas": (0.9, 0.98), "pairs": [], "kind": "fast"}
     told = tables.values_table(values, "setting")["setting"].to_dict()
-    assert told == {"tokens": "5,500,000", "rate": "0.001", "freeze": "True", "betas": "0.9, 0.98", "pairs": "",
+    assert told == {"tokens": "5,500,000", "rate": "0.001", "freeze": "True", "betas": "0.9, 0.98", "pairs": "none",
                     "kind": "fast"}  # fmt: skip
 
 
