@@ -80,7 +80,7 @@ def announce(
     if not planned:
         print("Nothing to run: every stage is up to date.")
         return
-    print(f"{len(planned)} stages to run:")
+    print(f"{len(planned)} stage{'s' if len(planned) > 1 else ''} to run:")
     for entry in planned:
         earlier = before.get(entry.stage)
         if earlier is None:
