@@ -25,7 +25,7 @@ from robbertje_lib.sources import Source, catalogue
 
 WIDTH = 100
 DIGITS = 16  # of a hash, in the tree; the records hold all 64
-TRAINING = r"/results/(teacher|distillation/\w+)\.json$"
+TRAINING = r"/(teacher|distillation/\w+)\.json$"
 DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
 
 
@@ -189,11 +189,7 @@ class _Tree:
         """Of what stage 90 read, the files that this figure shows."""
         needed = figures.NEEDS.get(figure)
         if needed is None and figure in figures.CAPTIONS:  # the curves of training, from whatever was trained
-            return {
-                name: digest
-                for name, digest in inputs.items()
-                if re.search(r"/(teacher|distillation/\w+)\.json$", name)
-            }
+            return {name: digest for name, digest in inputs.items() if re.search(TRAINING, name)}
         outputs = {**inputs, **self._record(LAST_STAGE)["outputs"]}
         wanted = {_recorded_name(self.place.result(name), self.place.root) for name in needed or ()}
         return {name: digest for name, digest in outputs.items() if name in wanted} or dict(inputs)
@@ -348,7 +344,7 @@ def _recorded_name(path: Path, root: Path) -> str:
 def _folder(recorded: str, name: str) -> str:
     """`name` if it lies in the folder that the recorded file stands for, as all files of a model do."""
     folder = recorded.rpartition("/")[0]
-    stands_for_all = recorded.endswith(("state.json", "model.safetensors", "tokenizer.json"))
+    stands_for_all = recorded.endswith(paths.STAND_FOR_FOLDERS)
     return name if stands_for_all and name.startswith(f"{folder}/") else ""
 
 

@@ -39,8 +39,6 @@ KERNEL = (
     "die_with_parent(int(os.environ['JPY_PARENT_PID']));"
     "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
 )
-# The Snakefile names folders by one file in them: a token store, a model, a tokenizer.
-STAND_FOR_FOLDERS = {"state.json", "model.safetensors", "tokenizer.json"}
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -74,8 +72,7 @@ def run_notebook(
     for any other failure. Then there is no record, and the notebook is kept as `<stage>.failed.ipynb`.
     """
     stage = record.stem
-    failed = output.with_name(f"{stage}.failed.ipynb")
-    running = output.with_name(f".{stage}.running.ipynb")
+    failed, running = paths.failed_notebook(output.parent, stage), paths.running_notebook(output.parent, stage)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         used = _prepare(notebook, running, parameters)
@@ -274,7 +271,7 @@ def _with_their_folders(outputs: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for output in outputs:
         found[output] = None
-        if output.name in STAND_FOR_FOLDERS and output.parent.is_dir():
+        if output.name in paths.STAND_FOR_FOLDERS and output.parent.is_dir():
             found |= dict.fromkeys(sorted(file for file in output.parent.iterdir() if file.is_file()))
     return list(found)
 

@@ -16,6 +16,7 @@ from robbertje_lib.figure_style import SavedFigure
 from robbertje_lib.figures import CAPTIONS, NotDrawn
 from robbertje_lib.profile import LAST_STAGE
 from robbertje_lib.progress import duration
+from robbertje_lib.provenance import read_records
 from robbertje_lib.run import Run
 
 DONE, FAILED, UNDER_WAY, NOT_RUN = "done", "failed", "under way", "not run"
@@ -36,7 +37,7 @@ def _row(run: Run, stage: str) -> dict[str, str]:
     state = _state(run, stage)
     row = {"stage": stage, "state": state, "finished": "", "took": "", "memory": "", "look at": ""}
     if state == FAILED:
-        return row | {"look at": _shown(run, _failed(run, stage))}
+        return row | {"look at": _shown(run, paths.failed_notebook(run.paths.run, stage))}
     if state != DONE:
         return row
     record = read_json(run.paths.record(stage))
@@ -53,14 +54,9 @@ def _row(run: Run, stage: str) -> dict[str, str]:
 def _state(run: Run, stage: str) -> str:
     if run.paths.record(stage).is_file():
         return DONE
-    # As `notebook_runs` names them: a stage writes under the one name while it runs, and is kept under the other.
-    if run.paths.notebook(stage).with_name(f".{stage}.running.ipynb").is_file():
+    if paths.running_notebook(run.paths.run, stage).is_file():
         return UNDER_WAY
-    return FAILED if _failed(run, stage).is_file() else NOT_RUN
-
-
-def _failed(run: Run, stage: str) -> Path:
-    return run.paths.notebook(stage).with_name(f"{stage}.failed.ipynb")
+    return FAILED if paths.failed_notebook(run.paths.run, stage).is_file() else NOT_RUN
 
 
 def _shown(run: Run, path: Path) -> str:
@@ -75,7 +71,7 @@ def run_table() -> pd.DataFrame:
     root = paths.output_root()
     rows = []
     for folder in sorted(path for path in (root / "papermill_runs").glob("*") if path.is_dir()):
-        records = [read_json(path) for path in sorted((folder / "records").glob("*.json"))]
+        records = read_records(folder).values()
         report = paths.RunPaths(folder.name, root).figures / "report.html"
         rows.append(
             {

@@ -9,6 +9,8 @@ NOTEBOOKS = PROJECT / "notebooks"
 PACKAGE = Path(__file__).resolve().parent
 PROFILES = PACKAGE / "profiles"
 DATA = PACKAGE / "data"
+# Inputs and outputs of stages name a folder by one file in it: a token store, a model, a tokenizer.
+STAND_FOR_FOLDERS = ("state.json", "model.safetensors", "tokenizer.json")
 
 
 def output_root() -> Path:
@@ -19,6 +21,16 @@ def output_root() -> Path:
 def derived_profiles() -> Path:
     """Folder of the profiles that settings on the command line make."""
     return output_root() / "papermill_runs" / "profiles"
+
+
+def running_notebook(folder: Path, stage: str) -> Path:
+    """A stage's notebook in the folder of its run while it runs; one that was killed leaves it behind."""
+    return folder / f".{stage}.running.ipynb"
+
+
+def failed_notebook(folder: Path, stage: str) -> Path:
+    """The same after a failure, until the stage succeeds."""
+    return folder / f"{stage}.failed.ipynb"
 
 
 @dataclass(frozen=True)
