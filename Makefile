@@ -51,11 +51,13 @@ test: .venv  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/test_smoke.py
-	$(BIN)/pytest tests/test_smoke.py
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/workflow/test_smoke.py
+	$(BIN)/pytest tests/workflow/test_smoke.py
 
 bench: .venv  ## measure speed against named baselines: tests/benchmarks; wants an idle machine
-	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	@for name in $(basename $(notdir $(wildcard tests/benchmarks/bench_*.py))); do \
+	    echo "== $$name"; $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 lab: .venv  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb

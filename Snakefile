@@ -9,10 +9,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from robbertje_lib import paths
-from robbertje_lib.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
-from robbertje_lib.profile import TeacherTraining, is_folder
-from robbertje_lib.run import open_run
+from robbertje_lib.experiment import paths
+from robbertje_lib.workflow.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
+from robbertje_lib.experiment.profile import TeacherTraining, is_folder
+from robbertje_lib.experiment.run import open_run
 
 run = open_run(config["profile"], float(config["budget"]))
 profile = run.profile
@@ -88,7 +88,7 @@ def parameters(**more):
 
 
 RUN = (
-    f"exec {shlex.quote(sys.executable)} -m robbertje_lib.notebook_runs {{input.notebook:q}} {{output.notebook:q}} "
+    f"exec {shlex.quote(sys.executable)} -m robbertje_lib.workflow.notebook_runs {{input.notebook:q}} {{output.notebook:q}} "
     "{output.record:q} {params.parameters} --inputs {input.results:q} --outputs {output.results:q} "
     "--threads {threads} --events events.jsonl"
 )

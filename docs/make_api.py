@@ -13,12 +13,8 @@ PACKAGE = PROJECT / "robbertje_lib"
 PAGE = PROJECT / "docs" / "api.md"
 # In the order the data flows; what is not listed comes after it, by name.
 ORDER = (
-    "run", "profile", "overrides", "paths", "sources", "readers", "novels", "manifestos", "sentences", "corpus",
-    "tokenization", "modelling", "batching", "losses", "training", "teacher", "distillation", "masked_lm", "scoring",
-    "pseudo_perplexity", "tasks", "finetuning", "finetuning_trainer", "finetuning_tables", "professions", "gender_bias",
-    "disco", "crows_pairs", "bias_report", "efficiency", "resampling", "significance", "comparisons", "calibration",
-    "published", "verdicts", "claims", "instruments", "tables", "explorers", "figures", "figure_style", "report",
-    "overview", "known_answer",
+    "experiment", "known_answer", "corpus", "models", "distillation", "tasks", "evaluation", "statistics",
+    "conclusions", "show", "workflow",
 )  # fmt: skip
 HEADING = """# The library, module by module
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from robbertje_lib import overrides, reproduce
-from robbertje_lib.errors import UserError
-from robbertje_lib.run import open_run
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.run import open_run
+from robbertje_lib.workflow import overrides, reproduce
 
 PROFILE = "a name in robbertje_lib/profiles, or a YAML file"
 
@@ -67,14 +67,16 @@ def _arguments(options: argparse.Namespace) -> tuple[str, float, int, str]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from robbertje_lib.explain import explain  # not above: it draws in matplotlib, a second that `plan` need not wait
+    from robbertje_lib.workflow.explain import (
+        explain,  # not above: it draws in matplotlib, a second that `plan` need not wait
+    )
 
     print(explain(options.what, _profile(options), _number("BUDGET", options.budget), options.files))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from robbertje_lib.verify import verify  # not above: nbformat takes as long
+    from robbertje_lib.workflow.verify import verify  # not above: nbformat takes as long
 
     found = verify(open_run(_profile(options), _number("BUDGET", options.budget)))
     print(found)

@@ -23,10 +23,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from robbertje_lib import manifestos, novels, paths, readers, sources
-from robbertje_lib.crows_pairs import read_pairs
-from robbertje_lib.errors import UserError
-from robbertje_lib.profile import Profile, load_profile, parse_profile
+from robbertje_lib.corpus import manifestos, novels, readers
+from robbertje_lib.evaluation.crows_pairs import read_pairs
+from robbertje_lib.experiment import paths, sources
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import Profile, load_profile, parse_profile
 from robbertje_lib.tasks import dbrd, ner, pos, sick_nl
 
 T = TypeVar("T")

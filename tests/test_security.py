@@ -17,24 +17,26 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from result_files import World, make_run, write_results
-from small_models import save_small_model
-from standin import make_notebook
-from test_report import Page
 
-from robbertje_lib import figures, notebook_runs, paths, sources
-from robbertje_lib.artefacts import read_json, write_json
-from robbertje_lib.claims import decide_claims
-from robbertje_lib.comparisons import compare_models
-from robbertje_lib.corpus import sample_table
-from robbertje_lib.errors import UserError
-from robbertje_lib.masked_lm import load_masked_lm
-from robbertje_lib.profile import load_profile
-from robbertje_lib.readers import source_files
-from robbertje_lib.report import write_report
-from robbertje_lib.run import Run
+from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.comparisons import compare_models
+from robbertje_lib.corpus.preparation import sample_table
+from robbertje_lib.corpus.readers import source_files
+from robbertje_lib.experiment import paths, sources
+from robbertje_lib.experiment.artefacts import read_json, write_json
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import load_profile
+from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.masked_lm import load_masked_lm
+from robbertje_lib.show import figures
+from robbertje_lib.show.report import write_report
 from robbertje_lib.tasks import ner
 from robbertje_lib.tasks.reading import read_text
+from robbertje_lib.workflow import notebook_runs
+from tests.show.test_report import Page
+from tests.support.result_files import World, make_run, write_results
+from tests.support.small_models import save_small_model
+from tests.support.standin import make_notebook
 
 SCRIPT = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 
@@ -255,7 +257,7 @@ def test_pickled_weights_are_not_read_even_beside_safe_ones(tmp_path: Path) -> N
     [
         "!!python/object/apply:pathlib.Path.touch [{marker}]",
         "!!python/object/new:pathlib.PosixPath [{marker}]",
-        "!!python/object:robbertje_lib.run.Run {{}}",
+        "!!python/object:robbertje_lib.experiment.run.Run {{}}",
         "!!python/name:os.abort ''",
         "!!python/module:antigravity ''",
         "!!python/tuple [1]",

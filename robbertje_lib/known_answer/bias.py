@@ -8,7 +8,7 @@ perfect model (`probe_truth` computes it from the grammar, and the tests compare
 
 import numpy as np
 
-from robbertje_lib.errors import UserError, did_you_mean
+from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.known_answer.lexicon import default_lexicon
 from robbertje_lib.known_answer.model import default_model
 from robbertje_lib.known_answer.truth import truth_of

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.sources import KNOWN_ANSWER
 from robbertje_lib.known_answer.grammar import MENTIONS, Floats, Slot, capitalised
 from robbertje_lib.known_answer.lexicon import GENDERS, STANCES
 from robbertje_lib.known_answer.model import Model, Value, default_model
-from robbertje_lib.readers import KNOWN_ANSWER, Document
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def generate(
         number += 1
 
 
-def generate_documents(seed: int, megabytes: float, bias_strength: float = 1.0) -> Iterator[Document]:
-    """Documents of one sentence a paragraph, until `megabytes` (10^6 bytes of UTF-8, line ends counted) are reached.
+def generate_documents(seed: int, megabytes: float, bias_strength: float = 1.0) -> Iterator[KnownDocument]:
+    """Documents, until `megabytes` (10^6 bytes of UTF-8, line ends counted) are reached.
 
     Raises `UserError` if `megabytes` is not positive.
     """
@@ -65,9 +65,8 @@ def generate_documents(seed: int, megabytes: float, bias_strength: float = 1.0) 
         raise UserError(f"known-answer Dutch: {megabytes:g} megabytes; ask for more than 0")
     written = 0
     for document in generate(seed, bias_strength=bias_strength):
-        paragraphs = tuple(sentence.text for sentence in document.sentences)
-        yield Document(document.id, KNOWN_ANSWER, paragraphs)
-        written += sum(len(paragraph.encode()) + 1 for paragraph in paragraphs)
+        yield document
+        written += sum(len(sentence.text.encode()) + 1 for sentence in document.sentences)
         if written >= megabytes * 1e6:
             return
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from robbertje_lib.errors import UserError, did_you_mean
+from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.known_answer.documents import KnownDocument, Sentence, generate
 from robbertje_lib.known_answer.entailment import LABELS as RELATIONS
 from robbertje_lib.known_answer.entailment import PairWriter

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from robbertje_lib.paths import DATA
+from robbertje_lib.experiment.paths import DATA
 
 ARTICLES = ("de", "het")
 GENDERS = ("zij", "hij")  # of persons, named by their pronoun

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.known_answer.grammar import MENTIONS, Arc, Floats, Slot, capitalised
 from robbertje_lib.known_answer.lexicon import STANCES
 from robbertje_lib.known_answer.model import Model, default_model

@@ -18,20 +18,20 @@ classification, `tokens` and `labels`. A `<mask>` in a text becomes the model's 
 import importlib
 import pkgutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from robbertje_lib.errors import UserError, did_you_mean
+from robbertje_lib.experiment.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from robbertje_lib import profile
-    from robbertje_lib.masked_lm import MaskedLM
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
+    from robbertje_lib.models.masked_lm import MaskedLM
 
 SPLITS = ("train", "validation", "test")
 MASK = "<mask>"
@@ -123,11 +123,17 @@ def all_tasks() -> dict[str, Task]:
     return found
 
 
+def check_tasks(tasks: Mapping[str, "profile.Task"]) -> None:
+    """Raise `UserError` if a profile's `finetuning.tasks` name a task, data or an option that there is not."""
+    for name, settings in tasks.items():
+        get_task(name).check(settings)
+
+
 def get_task(name: str) -> Task:
     """The task called `name`. Raises `UserError` naming the nearest one when there is none."""
     tasks = all_tasks()
     if name not in tasks:
-        raise UserError(f"no task '{name}': {did_you_mean(name, tasks)}")
+        raise UserError(f"finetuning.tasks: no task '{name}': {did_you_mean(name, tasks)}")
     return tasks[name]
 
 

@@ -12,8 +12,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robbertje_lib import sources
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment import sources
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import Examples, Row, Task
 from robbertje_lib.tasks.reading import (
     known_answer_examples,
@@ -26,8 +26,8 @@ from robbertje_lib.tasks.reading import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from robbertje_lib import profile
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
 
 HUB = "benjaminvdb/dbrd"
 REVISION = "cb7fa0318d6b21d654d734a5a13fa52bd1033fc6"

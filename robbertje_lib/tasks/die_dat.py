@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robbertje_lib.artefacts import open_store
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment.artefacts import open_store
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import MASK, Examples, Row, Task
 from robbertje_lib.tasks.encoding import Encoder
 from robbertje_lib.tasks.reading import known_answer_examples, split_by_document
@@ -25,9 +25,9 @@ from robbertje_lib.tasks.reading import known_answer_examples, split_by_document
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from robbertje_lib import profile
-    from robbertje_lib.masked_lm import MaskedLM
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
+    from robbertje_lib.models.masked_lm import MaskedLM
 
 LABELS = ("dat", "die")
 PAIR_LABELS = ("first", "second")  # where the original stands

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import MASK, Row
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from robbertje_lib import sources
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment import sources
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import Examples, Row, Task
 from robbertje_lib.tasks.reading import known_answer_examples, malformed
 
 if TYPE_CHECKING:
-    from robbertje_lib import profile
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
 
 LABELS = ("O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 MEMBERS = {"train": "conll2002/ned.train", "validation": "conll2002/ned.testa", "test": "conll2002/ned.testb"}

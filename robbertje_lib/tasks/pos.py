@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import conllu
 from conllu.exceptions import ParseException
 
-from robbertje_lib import sources
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment import sources
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import SPLITS, Examples, Row, Task
 from robbertje_lib.tasks.reading import known_answer_examples, malformed, read_text
 
 if TYPE_CHECKING:
-    from robbertje_lib import profile
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
 
 # https://universaldependencies.org/u/pos/
 LABELS = (

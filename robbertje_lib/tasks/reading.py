@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robbertje_lib.errors import UserError
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import SPLITS, Examples, Row
 
 if TYPE_CHECKING:
-    from robbertje_lib import profile
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

@@ -8,13 +8,13 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robbertje_lib import sources
+from robbertje_lib.experiment import sources
 from robbertje_lib.tasks import SPLITS, Examples, Row, Task
 from robbertje_lib.tasks.reading import known_answer_examples, malformed, read_text
 
 if TYPE_CHECKING:
-    from robbertje_lib import profile
-    from robbertje_lib.run import Run
+    from robbertje_lib.experiment import profile
+    from robbertje_lib.experiment.run import Run
 
 LABELS = ("CONTRADICTION", "ENTAILMENT", "NEUTRAL")
 SEMEVAL_SETS = {"TRAIN": "train", "TRIAL": "validation", "TEST": "test"}

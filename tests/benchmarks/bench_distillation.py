@@ -1,6 +1,6 @@
 """The distillation engine against the plain published step: same objective, same sequences, turn by turn.
 
-The plain step (`tests/reference_step.py`) is float32 on length-grouped batches of 5 sequences, each averaged by
+The plain step (`tests/support/reference_step.py`) is float32 on length-grouped batches of 5 sequences, each averaged by
 itself, with the logits of every position. The engine gets the same batches, masks and averages, joins them in passes
 as in training, and computes in the type it chooses itself. One turn is all forward and backward passes of one update
 and the optimizer step. Weights are random; line lengths follow what the authors report for OSCAR: 80 % of lines below
@@ -9,7 +9,7 @@ and the optimizer step. Weights are random; line lengths follow what the authors
 Peak memory is that of a process of its own for each way, over two updates whose sequences fill `--memory-positions`
 positions, averaged over the whole update: the plain step takes them in one batch, the engine in passes.
 
-Run: python tests/benchmarks/bench_distillation.py [--shapes paper demo] [--rounds 3] [--output bench.json]
+Run: python -m tests.benchmarks.bench_distillation [--shapes paper demo] [--rounds 3] [--output bench.json]
 """
 
 import argparse
@@ -29,15 +29,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from robbertje_lib.batching import Batch, Masking, Plan, join, make_batch, pack
-from robbertje_lib.distillation import Averages, distillation_loss
-from robbertje_lib.modelling import build_student, freeze, random_model, ready_for, teacher_config
-from robbertje_lib.precision import Precision, choose_precision
-from robbertje_lib.profile import Shape, TeacherTraining, load_profile
-from robbertje_lib.training import PASS_POSITIONS, peak_memory, training_device
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from reference_step import ReferenceLoss, reference_loss
+from robbertje_lib.distillation.batching import Batch, Masking, Plan, join, make_batch, pack
+from robbertje_lib.distillation.student import Averages, distillation_loss
+from robbertje_lib.distillation.training import PASS_POSITIONS, peak_memory, training_device
+from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
+from robbertje_lib.models.precision import Precision, choose_precision
+from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
+from tests.support.reference_step import ReferenceLoss, reference_loss
 
 SHAPES: dict[str, tuple[int, TeacherTraining, Shape]] = {  # vocabulary, teacher, student
     "paper": (
@@ -169,7 +167,17 @@ def measure(shapes: str, sequences: int, rounds: int) -> dict[str, Any]:
 
 def peak_of(way: str, shapes: str, positions: int) -> int:
     """Peak resident bytes of a new process that makes one update on a batch of `positions`."""
-    command = [sys.executable, __file__, "--memory-of", way, "--shapes", shapes, "--memory-positions", str(positions)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.bench_distillation",
+        "--memory-of",
+        way,
+        "--shapes",
+        shapes,
+        "--memory-positions",
+        str(positions),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout.splitlines()[-1])
 

@@ -5,7 +5,7 @@ turn. The loop is that of universal-distillation's `validation_step`: one copy o
 the head and the loss over all positions. Words are single tokens here, so that both compute just the same
 predictions. Line lengths follow what the authors report for OSCAR: 80 % of lines below 35 tokens.
 
-Run: python tests/benchmarks/bench_pseudo_perplexity.py [--lines 12] [--rounds 3] [--output bench.json]
+Run: python -m tests.benchmarks.bench_pseudo_perplexity [--lines 12] [--rounds 3] [--output bench.json]
 """
 
 import argparse
@@ -23,9 +23,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaConfig
 
-from robbertje_lib.masked_lm import MaskedLM, wrap
-from robbertje_lib.modelling import random_model
-from robbertje_lib.pseudo_perplexity import pseudo_perplexity
+from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
+from robbertje_lib.models.masked_lm import MaskedLM, wrap
+from robbertje_lib.models.shapes import random_model
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 

@@ -4,7 +4,7 @@ Every measurement is a process of its own that opens a token store of random seq
 student for the same number of tokens. Memory is split in what the process allocated and what it sees of the mapped
 store, which the system may drop at any time. With two processes each has one thread; one process has one, too.
 
-Run: python tests/benchmarks/bench_scaling.py [--sequences 100000] [--tokens 200000] [--output bench_scaling.json]
+Run: python -m tests.benchmarks.bench_scaling [--sequences 100000] [--tokens 200000] [--output bench_scaling.json]
 """
 
 import argparse
@@ -25,12 +25,12 @@ from datasets import Dataset, Features, List, Value, disable_progress_bars
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from robbertje_lib.batching import Masking, Plan, TokenStore
-from robbertje_lib.distillation import Distillation
-from robbertje_lib.modelling import build_student, freeze, random_model, ready_for, teacher_config
-from robbertje_lib.precision import choose_precision
-from robbertje_lib.profile import Shape, TeacherTraining, load_profile
-from robbertje_lib.training import HeldOut, Job, Schedule, train, training_device
+from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
+from robbertje_lib.distillation.student import Distillation
+from robbertje_lib.distillation.training import HeldOut, Job, Schedule, train, training_device
+from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
+from robbertje_lib.models.precision import choose_precision
+from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
 
 VOCABULARY = 2000
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -127,7 +127,7 @@ def measure_one(folder: Path, tokens: int) -> None:
 
 
 def child(folder: Path, tokens: int, processes: int, threads: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", str(folder), "--tokens", str(tokens)]
+    command = [sys.executable, "-m", "tests.benchmarks.bench_scaling", "--child", str(folder), "--tokens", str(tokens)]
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         command = [sys.executable, *launcher, *command[1:]]

@@ -1,6 +1,6 @@
 """Speed of the resampling tests on data of the size of CoNLL-2002's Dutch test set (5,195 sentences).
 
-Run with `python tests/benchmarks/bench_significance.py`. Bound: 10,000 permutations of entity F1 in 10 seconds.
+Run with `python -m tests.benchmarks.bench_significance`. Bound: 10,000 permutations of entity F1 in 10 seconds.
 """
 
 import time
@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from robbertje_lib.calibration import calibration_study, simulate_entities
-from robbertje_lib.resampling import f1
-from robbertje_lib.significance import hierarchical_bootstrap, paired_bootstrap, permutation_test
+from robbertje_lib.statistics.calibration import calibration_study, simulate_entities
+from robbertje_lib.statistics.resampling import f1
+from robbertje_lib.statistics.significance import hierarchical_bootstrap, paired_bootstrap, permutation_test
 
 SENTENCES, RESAMPLES, BOUND = 5195, 10_000, 10.0
 

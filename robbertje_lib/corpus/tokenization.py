@@ -1,0 +1,105 @@
+"""Text to tokens: a tokenizer in RoBERTa's layout, and lines cut to what a model can take.
+
+RobBERT v2 uses a byte-level BPE of 40,000 entries (arXiv 2001.06286, section 3). The `word` kind exists for
+known-answer Dutch, where a token has to be a word so that its true probability is known.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Backend
+from transformers import PreTrainedTokenizerFast
+
+from robbertje_lib.experiment import profile
+from robbertje_lib.experiment.errors import UserError
+
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # ids 0 to 4, as in RoBERTa
+LINES_PER_BATCH = 10_000
+
+
+@dataclass
+class TokenizedLines:
+    """Columns of equal length, one row per sequence, and what happened on the way."""
+
+    line: list[int] = field(default_factory=list)  # index of the line a row comes from
+    text: list[str] = field(default_factory=list)  # the part of that line the row holds
+    input_ids: list[list[int]] = field(default_factory=list)  # with `<s>` and `</s>`
+    n_tokens: list[int] = field(default_factory=list)  # len(input_ids)
+    counts: Counter[str] = field(default_factory=Counter)  # lines, split_lines, unknown_tokens
+
+
+def train_tokenizer(lines: Iterable[str], settings: profile.Tokenizer) -> PreTrainedTokenizerFast:
+    """Train a tokenizer on `lines`; the same lines give the same tokenizer.
+
+    `word` splits at single spaces and keeps the most frequent words; `bpe` is RoBERTa's byte-level BPE.
+    Raises `UserError` if there is nothing to learn from.
+    """
+    # Like RoBERTa's, the mask swallows the space before it: what it stands for then starts with that space.
+    specials = [AddedToken(s, lstrip=s == "<mask>", normalized=False, special=True) for s in SPECIALS]
+    if settings.kind == "bpe":
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer: trainers.BpeTrainer | trainers.WordLevelTrainer = trainers.BpeTrainer(
+            vocab_size=settings.vocabulary,
+            min_frequency=2,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    else:
+        backend = Backend(models.WordLevel(unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+        # No decoder: words are then joined by single spaces, the inverse of the split.
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=settings.vocabulary, special_tokens=specials, show_progress=False
+        )
+    backend.train_from_iterator(lines, trainer)
+    if backend.get_vocab_size() == len(SPECIALS) + (256 if settings.kind == "bpe" else 0):
+        raise UserError("tokenizer: no text to train on; check corpus.sources")
+    backend.post_processor = processors.RobertaProcessing(
+        sep=("</s>", 2), cls_token=("<s>", 0), trim_offsets=True, add_prefix_space=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=settings.maximum_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tokenize_lines(lines: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> TokenizedLines:
+    """Tokenize `lines`; one longer than the tokenizer's `model_max_length` becomes several rows.
+
+    The pieces are full but for the last, each between its own `<s>` and `</s>`, as in the code that made the
+    released models (Hugging Face distillation scripts, `lm_seqs_dataset.py`). Nothing is dropped.
+    """
+    result = TokenizedLines(counts=Counter(lines=len(lines), split_lines=0, unknown_tokens=0))
+    backend, room = tokenizer.backend_tokenizer, tokenizer.model_max_length - 2
+    first, last, unknown = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
+    for start in range(0, len(lines), LINES_PER_BATCH):
+        batch = list(lines[start : start + LINES_PER_BATCH])
+        for index, (text, encoding) in enumerate(
+            zip(batch, backend.encode_batch(batch, add_special_tokens=False), strict=True), start
+        ):
+            ids = encoding.ids
+            result.counts["unknown_tokens"] += ids.count(unknown)
+            result.counts["split_lines"] += len(ids) > room
+            begin = 0
+            for at in range(0, max(len(ids), 1), room):
+                piece = ids[at : at + room]
+                end = encoding.offsets[at + room - 1][1] if at + room < len(ids) else len(text)
+                result.line.append(index)
+                result.text.append(text[begin:end])
+                result.input_ids.append([first, *piece, last])
+                result.n_tokens.append(len(piece) + 2)
+                begin = end
+    return result

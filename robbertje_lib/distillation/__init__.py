@@ -1,0 +1,1 @@
+"""How teacher and students learn: batches, losses, the training loop."""

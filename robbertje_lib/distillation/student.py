@@ -1,0 +1,237 @@
+"""Distillation: a student learns from its teacher's distribution, from the text, and from the teacher's hidden states.
+
+The objective is DistilBERT's (arXiv 1910.01108, section 2), as the released RobBERTje models were trained:
+
+    L = 5 T^2 KL(teacher || student) + 2 L_mlm + 1 (1 - cos(h_student, h_teacher)),   T = 2
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from robbertje_lib.distillation.batching import Batch, Masking, Plan, TokenStore
+from robbertje_lib.distillation.losses import Head, head_losses
+from robbertje_lib.distillation.training import (
+    HeldOut,
+    Job,
+    Schedule,
+    Show,
+    UpdateCounts,
+    processes,
+    train,
+    training_device,
+)
+from robbertje_lib.experiment.artefacts import remove, write_json
+from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.profile import Recipe
+from robbertje_lib.experiment.run import Run, open_run
+from robbertje_lib.models.precision import choose_precision
+from robbertje_lib.models.shapes import (
+    build_student,
+    decoder,
+    freeze,
+    head_features,
+    hidden_states,
+    load_teacher,
+    parameter_count,
+    ready_for,
+    save_model,
+    weights_digest,
+)
+
+HELD_OUT_BATCH = 2048  # positions a batch of held-out lines holds
+
+
+class Averages(NamedTuple):
+    """What each part's sum is divided by: (joined batches,), a number for each batch that a pass is joined from."""
+
+    kl: Tensor
+    mlm: Tensor
+    cosine: Tensor
+
+
+class DistillationLoss(NamedTuple):
+    """`loss` is weighted and carries the gradient; the parts are averages before weighting, for reading only."""
+
+    loss: Tensor
+    kl: Tensor
+    mlm: Tensor
+    cosine: Tensor
+
+
+def distillation_loss(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batch: Batch,
+    recipe: Recipe,
+    averages: Averages | None = None,
+    equal_pairs: Tensor | None = None,
+) -> DistillationLoss:
+    """The objective on one batch, its parts in nats.
+
+    KL runs over all real tokens, or over the masked ones (`recipe.kl_positions`); MLM over the masked ones;
+    the cosine of last hidden states over all real tokens. `averages` defaults to the counts of the whole pass,
+    which is `batchmean` over its positions. `equal_pairs`: see `losses.head_losses`.
+    """
+    positions = torch.cat([batch.masked, batch.unmasked])  # masked first, so that they form a slice
+    predicted = len(batch.masked) if recipe.kl_positions == "masked" else len(positions)
+    if averages is None:
+        joined = int(batch.origin.max()) + 1
+        counts = torch.tensor([predicted, len(batch.masked), batch.tokens], device=batch.origin.device)
+        averages = Averages(*counts[:, None].expand(-1, joined))
+    shares = Averages(*(1 / counts[batch.origin] for counts in averages))
+    own = hidden_states(student, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
+    with torch.no_grad():
+        aim = hidden_states(teacher, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
+        teacher_head = Head(head_features(teacher, aim[:predicted]), *decoder(teacher))
+    heads = head_losses(
+        Head(head_features(student, own[:predicted]), *decoder(student)),
+        batch.targets,
+        teacher_head,
+        weight_kl=recipe.weight_kl,
+        weight_mlm=recipe.weight_mlm,
+        temperature=recipe.temperature,
+        kl_shares=shares.kl[:predicted],
+        mlm_shares=shares.mlm[: len(batch.masked)],
+        equal_pairs=equal_pairs,
+    )
+    cosine = ((1 - functional.cosine_similarity(own.float(), aim.float(), dim=-1)) * shares.cosine).sum()
+    return DistillationLoss(heads.weighted + recipe.weight_cosine * cosine, heads.kl, heads.mlm, cosine.detach())
+
+
+def pair_ids(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Tensor | None:
+    """Token ids of `equal_pairs`: (pairs, 2), or None if there are none. A leading space counts: " hij".
+
+    Raises `UserError` for a text that is not exactly one token.
+    """
+    ids = [[tokenizer(text, add_special_tokens=False).input_ids for text in pair] for pair in pairs]
+    for pair, tokens in zip(pairs, ids, strict=True):
+        for text, found in zip(pair, tokens, strict=True):
+            if len(found) != 1:
+                raise UserError(
+                    f"equal_pairs: '{text}' is {len(found)} tokens; name single tokens, leading space included"
+                )
+    return torch.tensor(ids, device=device).squeeze(-1) if ids else None
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The objective as the training loop wants it."""
+
+    teacher: PreTrainedModel
+    recipe: Recipe
+    equal_pairs: Tensor | None
+    parts: tuple[str, ...] = ("kl", "mlm", "cosine")
+
+    def phase(self, progress: float) -> str:
+        return "masked"
+
+    def __call__(self, model: PreTrainedModel, batch: Batch, counts: UpdateCounts, phase: str) -> dict[str, Tensor]:
+        predicted = counts.masked if self.recipe.kl_positions == "masked" else counts.tokens
+        averages = Averages(predicted, counts.masked, counts.tokens)
+        return distillation_loss(model, self.teacher, batch, self.recipe, averages, self.equal_pairs)._asdict()
+
+
+def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> dict[str, Any]:
+    """Train one student; write `models/<student>` and `results/distillation/<student>.json`, whose content is returned.
+
+    Resumes from a checkpoint of the same settings. Under `accelerate launch` all processes call this, and the
+    main one writes. Raises `UserError` for an unknown student, a missing teacher or store, or as `training.train`.
+    """
+    profile, paths = run.profile, run.paths
+    if student not in profile.students:
+        raise UserError(f"no student '{student}' in profile {profile.name}: {did_you_mean(student, profile.students)}")
+    settings = profile.students[student]
+    if settings.released:
+        raise UserError(f"{student} is a released model; there is nothing to train")
+    recipe, shape = profile.recipes[settings.recipe], profile.shapes[settings.shape]
+    device = training_device()
+    precision = choose_precision(device)
+    teacher = load_teacher(profile.teacher, paths.model("teacher"))
+    tokenizer = AutoTokenizer.from_pretrained(paths.tokenizer)
+    store = TokenStore(paths.corpus(settings.selection, settings.arm), recipe.minimum_tokens, tokenizer.unk_token_id)
+    model = build_student(shape, teacher, recipe, profile.seed)
+    job = Job(
+        name=student,
+        plan=Plan(store, recipe.batching, recipe.batch_size, profile.seed),
+        masking=Masking(
+            tokenizer,
+            recipe.mask_fraction,
+            store.counts(teacher.config.vocab_size) if recipe.masking == "smoothed" else None,
+            recipe.mask_smoothing,
+        ),
+        schedule=Schedule(
+            amount=recipe.amount,
+            amount_unit=recipe.amount_unit,
+            batches_per_update=max(1, recipe.update_size // recipe.batch_size),
+            average_over=recipe.normalisation,
+            learning_rate=recipe.learning_rate,
+            warmup=recipe.warmup,
+            weight_decay=recipe.weight_decay,
+            betas=recipe.adam_betas,
+            epsilon=recipe.adam_epsilon,
+            gradient_clip=recipe.gradient_clip,
+        ),
+        held_out=HeldOut(paths.held_out, tokenizer, HELD_OUT_BATCH, profile.seed),
+        checkpoints=paths.checkpoints(student),
+        fingerprint={
+            "student": settings.model_dump_json(),
+            "shape": shape.model_dump_json(),
+            "recipe": recipe.model_dump_json(),
+            "seed": str(profile.seed),
+            "text": store.fingerprint,
+            "teacher": weights_digest(teacher),
+        },
+        precision=precision,
+        checkpoint_seconds=checkpoint_seconds,
+        show=show,
+    )
+    if processes().is_main_process:
+        print(f"{student}: {precision.name}, because {precision.reason}", flush=True)
+    objective = Distillation(
+        freeze(ready_for(teacher, device), precision.dtype),
+        recipe,
+        pair_ids(recipe.equal_pairs, tokenizer, device),
+    )
+    progress = train(model, objective, job)
+    result = {
+        "student": student,
+        "arm": settings.arm,
+        "selection": settings.selection,
+        "shape": settings.shape,
+        "recipe": settings.recipe,
+        "recipe_settings": recipe.model_dump(mode="json"),
+        "parameters": parameter_count(model),
+        "precision": {"name": precision.name, "reason": precision.reason},
+        "processes": processes().num_processes,
+        "dropped": dict(store.dropped),
+        **progress.summary(),
+    }
+    if processes().is_main_process:
+        save_model(model, tokenizer, paths.model(student))
+        write_json(paths.result("distillation", f"{student}.json"), result)
+        remove(job.checkpoints)
+    return result
+
+
+def main() -> None:
+    """One student on many devices: `accelerate launch -m robbertje_lib.distillation.student PROFILE STUDENT`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("profile", help="a name in robbertje_lib/profiles, or the path of a YAML file")
+    parser.add_argument("student", help="a student of that profile")
+    parser.add_argument("--budget", type=float, default=1.0, help="scales training, text and evaluation sizes together")
+    arguments = parser.parse_args()
+    try:
+        distil(open_run(arguments.profile, arguments.budget), arguments.student)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a model can do: pseudo-perplexity, fine-tuning, gender bias, efficiency."""

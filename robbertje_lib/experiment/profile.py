@@ -1,0 +1,661 @@
+"""Profiles: one YAML file says everything that differs between a two-second test and the paper.
+
+A profile is validated whole before anything runs. Fields marked `Scaled` shrink together with a budget
+below 1 (`make reproduce PROFILE=mini BUDGET=0.05`): training steps, text and evaluation sizes.
+"""
+
+import hashlib
+import json
+import os
+import re
+import reprlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.sources import catalogue
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Marks a field that a budget multiplies; the result never falls below `minimum`."""
+
+    minimum: int | float
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, torch and transformers all take
+MOST_SEEDS = 1000  # more is a slip
+# Students, tasks and profiles name files; a shape and a recipe appear in tables.
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+
+
+def _distinct(values: Sequence[Any]) -> Sequence[Any]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]!r} is listed twice; list it once")
+    return values
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"range [{bounds[0]:g}, {bounds[1]:g}] is upside down; give the lower bound first")
+    return bounds
+
+
+def _counted(seeds: Any) -> Any:
+    """`seeds: 5` stands for the seeds 1 to 5."""
+    if type(seeds) is not int:
+        return seeds
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ValueError(f"{seeds} seeds cannot be; give 1 to {MOST_SEEDS}, or list them")
+    return list(range(1, seeds + 1))
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A dataset of the hub as a source of text: `hub:ORG/NAME@REVISION[:CONFIG]`, or a folder `hub:./NAME[:CONFIG]`."""
+
+    name: str
+    revision: str | None
+    config: str | None
+
+    @classmethod
+    def parse(cls, source: str) -> Self:
+        """Raises `ValueError` for another form, or a folder that is not there."""
+        place, _, config = source.removeprefix("hub:").partition(":")
+        name, _, revision = place.partition("@")
+        if is_folder(place):
+            if not (is_there(place) and Path(place).is_dir()):
+                raise ValueError(f"no folder '{place}'; name one that holds parquet files")
+            name, revision = place, ""
+        elif not (revision and re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
+            raise ValueError(f"'{source}' is not hub:ORG/NAME@REVISION or hub:ORG/NAME@REVISION:CONFIG; write it so")
+        return cls(name, revision or None, config or None)
+
+
+class Corpus(Section):
+    """Text and its arms (paper section on pre-training data; facts: OSCAR, 1 GB per arm, merged p = 0.5)."""
+
+    # Groups of `sources`, `known_answer`, a folder or file of the user's, or `hub:ORG/NAME@REVISION[:CONFIG]`.
+    sources: list[str] = Field(min_length=1)
+    arm_megabytes: Annotated[float, Field(gt=0), Scaled(0.02)]  # text each arm may take, 10^6 bytes of UTF-8
+    merge_probability: Fraction = 0.5
+    selections: Annotated[list[Literal["head", "same_lines"]], AfterValidator(_distinct)] = Field(
+        default=["head"], min_length=1
+    )
+    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the documents, by bytes
+    sample_lines: Positive = 10  # shown in the notebook, per arm
+
+    @field_validator("sources")
+    @classmethod
+    def _at_hand(cls, sources: list[str]) -> list[str]:
+        for source in sources:
+            known = ["known_answer", *catalogue()]
+            if source.startswith("hub:"):
+                HubDataset.parse(source)
+            elif source not in known and not is_there(source):
+                raise ValueError(f"no source '{source}': {did_you_mean(source, known)} (your own text: ./file.txt)")
+        return list(_distinct(sources))
+
+    def own_files(self) -> list[Path]:
+        """The user's own files among the sources, those in folders included, in a fixed order."""
+        own = [Path(source) for source in self.sources if "/" in source and not source.startswith("hub:")]
+        return [
+            file for path in own for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
+        ]
+
+
+class Tokenizer(Section):
+    """`bpe`: byte-level BPE as RobBERT; `word`: one token a word, so that token and word coincide."""
+
+    kind: Literal["bpe", "word"] = "bpe"
+    vocabulary: Positive = 8000
+    maximum_length: Annotated[int, Field(ge=8)] = 128  # positions, special tokens included
+
+    @model_validator(mode="after")
+    def _holds_every_byte(self) -> Self:
+        if self.kind == "bpe" and self.vocabulary < 300:
+            raise ValueError(f"vocabulary {self.vocabulary} is too small for byte-level BPE; give at least 300")
+        return self
+
+
+class TeacherTraining(Section):
+    """A small RoBERTa, trained first as a causal and then as a masked language model."""
+
+    layers: Positive
+    heads: Positive
+    hidden: Positive
+    feed_forward: Positive
+    tokens: Annotated[int, Field(gt=0), Scaled(20_000)]  # real tokens seen in all
+    causal_share: Fraction = 0.5
+    tokens_per_update: Positive = 2048
+    learning_rate: Rate = 1e-3
+    warmup: Fraction = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    dropout: Fraction = 0.0
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens, in the masked phase
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether a path exists. Not where its name is too long, holds a zero byte, or its user is none: pathlib raises."""
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111
+
+
+def is_folder(hub: str) -> bool:
+    """Whether what stands where a hub id is expected is a folder of the user's: it starts with `/`, `~`, `.`."""
+    return hub.startswith(("/", "~", "./", "../"))
+
+
+def _complete_release(hub: str | None, revision: str | None) -> None:
+    """A hub id needs a revision, so that the same profile means the same weights; a folder must be there."""
+    if hub is None or not is_folder(hub):
+        if not revision:
+            raise ValueError("is missing; add it")
+    elif not (is_there(hub) and Path(hub).expanduser().is_dir()):
+        raise ValueError(f"no folder '{hub}' beside the profile; name one written by save_pretrained, or a hub id")
+
+
+HubId = Annotated[str, Field(pattern=r"^([\w-][\w.-]*/[\w.-]+|[/~.].*)$")]
+
+
+class HubTeacher(Section):
+    """A released masked language model: of the hub at a fixed revision, or a folder written by `save_pretrained`."""
+
+    hub: HubId
+    revision: str | None = Field(default=None, validate_default=True)
+
+    @field_validator("revision")
+    @classmethod
+    def _fixed(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        if "hub" in info.data:
+            _complete_release(info.data["hub"], revision)
+        return revision
+
+
+def _teacher_kind(value: Any) -> str:
+    return (
+        "teacher from the hub"
+        if isinstance(value, HubTeacher) or (isinstance(value, dict) and "hub" in value)
+        else "trained teacher"
+    )
+
+
+# The key `hub` decides, so that a misspelt key is reported against the right list of keys.
+Teacher = Annotated[
+    Annotated[TeacherTraining, Tag("trained teacher")] | Annotated[HubTeacher, Tag("teacher from the hub")],
+    Discriminator(_teacher_kind),
+]
+TEACHERS = {"trained teacher": TeacherTraining, "teacher from the hub": HubTeacher}
+
+
+class Shape(Section):
+    """A student's architecture; the hidden size is the teacher's, as the cosine loss needs."""
+
+    layers: Positive
+    heads: Positive
+    feed_forward: Positive
+    teacher_layers: list[Annotated[int, Field(ge=0)]] = []  # copied by recipes that start from the teacher
+
+
+class Recipe(Section):
+    """How a student is trained. `as_published` holds the released models' settings; each difference is one field."""
+
+    initialisation: Literal["random", "teacher_layers"]
+    freeze_positions: bool
+    masking: Literal["smoothed", "uniform"]  # smoothed: drawn with weight count^-0.7
+    kl_positions: Literal["all", "masked"]
+    minimum_tokens: Annotated[int, Field(ge=0)]  # sequences shorter than this, specials included, are dropped
+    batching: Literal["sequences", "tokens"]  # what `batch_size` and `update_size` count
+    batch_size: Positive  # per forward pass
+    update_size: Positive  # per optimizer update
+    normalisation: Literal["micro_batch", "update"]  # what a loss term is averaged over
+    learning_rate: Rate
+    warmup: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    adam_betas: tuple[Momentum, Momentum] = Field(default=(0.9, 0.98), strict=False)
+    adam_epsilon: Rate = 1e-6
+    gradient_clip: Rate = 5.0
+    temperature: Rate = 2.0
+    weight_kl: Annotated[float, Field(ge=0)] = 5.0
+    weight_mlm: Annotated[float, Field(ge=0)] = 2.0
+    weight_cosine: Annotated[float, Field(ge=0)] = 1.0
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    mask_smoothing: Annotated[float, Field(ge=0)] = 0.7
+    dropout: Fraction = 0.1
+    amount: Annotated[int, Field(gt=0), Scaled(1)]  # how many of `amount_unit` to train on
+    amount_unit: Literal["tokens", "updates", "sequences"]
+    equal_pairs: list[tuple[str, str]] = Field(default=[], strict=False)  # FairDistillation: averaged teacher logits
+
+    @model_validator(mode="after")
+    def _update_holds_a_batch(self) -> Self:
+        if self.update_size < self.batch_size:
+            raise ValueError(f"update_size {self.update_size} is below batch_size {self.batch_size}; raise it")
+        return self
+
+
+LAST_STAGE = "90_claims_and_figures"  # which reads all others
+RELEASED = "released"  # stands where the recipe does, for students that are not ours
+
+
+class Student(Section):
+    """A student to distil, or with `hub` a released one, of which arm and shape only say what it is."""
+
+    arm: Literal["non_shuffled", "shuffled", "merged"]
+    shape: str
+    hub: HubId | None = Field(default=None, exclude_if=_is_none)
+    revision: str | None = Field(default=None, validate_default=True, exclude_if=_is_none)
+    recipe: str = Field(default=RELEASED, validate_default=True)
+    selection: Literal["head", "same_lines"] = "head"
+
+    @field_validator("revision")
+    @classmethod
+    def _fixed(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("hub"):
+            _complete_release(info.data["hub"], revision)
+        elif revision and "hub" in info.data:
+            raise ValueError("goes with `hub`, which is missing; add it, or leave both out")
+        return revision
+
+    @field_validator("recipe")
+    @classmethod
+    def _trained_or_released(cls, recipe: str, info: ValidationInfo) -> str:
+        released = info.data.get("hub") is not None
+        if "hub" in info.data and released != (recipe == RELEASED):
+            raise ValueError(
+                "a released student has none; leave it out" if released else "is missing; add it, or `hub`"
+            )
+        return recipe
+
+    @property
+    def released(self) -> HubTeacher | None:
+        """Where the weights come from, if they are not trained here."""
+        return HubTeacher(hub=self.hub, revision=self.revision) if self.hub else None
+
+
+class PseudoPerplexity(Section):
+    lines: Annotated[int, Field(gt=0), Scaled(20)]  # drawn from the held-out documents
+    tokens_per_batch: Positive = 2048  # positions in a forward pass; tens of thousands suit a GPU
+    bootstrap: Positive = 1000
+
+
+class Task(Section):
+    """One fine-tuning task; sizes cap the splits (None takes all)."""
+
+    data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
+    train: Annotated[int | None, Field(gt=0), Scaled(60)] = None
+    validation: Annotated[int | None, Field(gt=0), Scaled(40)] = None
+    test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
+    options: dict[str, str | int | float | bool] = {}
+
+
+class Finetuning(Section):
+    tasks: dict[str, Task] = Field(min_length=1)
+    # The seeds themselves, or how many: 5 for 1 to 5.
+    seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
+    epochs: Rate = 3.0
+    batch_size: Positive = 16
+    trials: Positive = 1  # random-search draws per model, judged on the validation split
+    # Ranges of the random search: the learning rate is drawn log-uniformly, the weight decay uniformly.
+    learning_rate: Annotated[tuple[Rate, Rate], AfterValidator(_ordered)] = Field(default=(5e-5, 5e-5), strict=False)
+    weight_decay: Annotated[
+        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_ordered)
+    ] = Field(default=(0.01, 0.01), strict=False)
+    accumulation: list[Positive] = Field(default=[1], min_length=1)
+    early_stopping: Annotated[int, Field(ge=0)] = 0  # evaluations without improvement; 0 is off
+    evaluations: Positive = 1  # on the validation split, per run
+
+
+class GenderBias(Section):
+    templates: list[str] = Field(min_length=1)  # `<mask>` is the pronoun, `<T>` the profession
+    permutations: Positive = 10_000
+    planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
+    crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
+
+    @field_validator("templates")
+    @classmethod
+    def _complete(cls, templates: list[str]) -> list[str]:
+        for template in templates:
+            if template.count("<mask>") != 1 or template.count("<T>") != 1:
+                raise ValueError(f"template '{template}' must hold <mask> once and <T> once")
+        return templates
+
+
+class Significance(Section):
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    permutations: Positive = 10_000
+    bootstrap: Positive = 2000
+    equivalence_margin: Rate = 0.01  # accuracies or F1 closer than this count as alike
+
+
+class Efficiency(Section):
+    lines: Annotated[int, Field(gt=0), Scaled(8)] = 200
+    repeats: Positive = 5
+    batch_size: Positive = 32
+
+
+class Profile(Section):
+    name: Name
+    description: str
+    text: Literal["real", "known_answer"]  # what may be concluded; stamped on every figure
+    seed: Seed
+    corpus: Corpus
+    tokenizer: Tokenizer
+    teacher: Teacher
+    shapes: dict[str, Shape]
+    recipes: dict[str, Recipe]
+    students: dict[Name, Student] = Field(min_length=1)
+    pseudo_perplexity: PseudoPerplexity
+    finetuning: Finetuning
+    gender_bias: GenderBias
+    significance: Significance = Significance()
+    efficiency: Efficiency = Efficiency()
+    budget: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.name == "profiles":
+            raise ValueError("name: 'profiles' is reserved for a folder; choose another")
+        for name, student in self.students.items():
+            if name in {"teacher", "tokenizer"}:
+                raise ValueError(f"students: '{name}' is reserved; rename the student")
+            for kind, wanted, known in (
+                ("shape", student.shape, self.shapes),
+                ("recipe", student.recipe, [RELEASED] if student.released else self.recipes),
+                ("selection", student.selection, self.corpus.selections),
+            ):
+                if wanted not in known:
+                    raise ValueError(
+                        f"students.{name}.{kind}: '{wanted}' is not defined; {did_you_mean(wanted, known)}"
+                    )
+            if student.released:
+                continue
+            if (
+                self.recipes[student.recipe].initialisation == "teacher_layers"
+                and not self.shapes[student.shape].teacher_layers
+            ):
+                raise ValueError(
+                    f"shapes.{student.shape}.teacher_layers: recipe '{student.recipe}' copies teacher layers; name them"
+                )
+            if self.recipes[student.recipe].minimum_tokens > self.tokenizer.maximum_length:
+                raise ValueError(f"recipes.{student.recipe}.minimum_tokens: above tokenizer.maximum_length; lower it")
+        if isinstance(self.teacher, TeacherTraining):
+            self._fits_teacher(self.teacher)
+        for task, settings in self.finetuning.tasks.items():
+            if (settings.data == "known_answer") != (self.text == "known_answer"):
+                raise ValueError(f"finetuning.tasks.{task}.data: '{settings.data}' does not go with text: {self.text}")
+        if self.text == "known_answer" and self.corpus.sources != ["known_answer"]:
+            raise ValueError("corpus.sources: text 'known_answer' takes the source 'known_answer' alone")
+        if self.text != "known_answer" and "known_answer" in self.corpus.sources:
+            raise ValueError("text: a profile that reads 'known_answer' must say text: known_answer")
+        return self
+
+    def _fits_teacher(self, teacher: TeacherTraining) -> None:
+        for where, heads in [("teacher", teacher.heads), *((f"shapes.{n}", s.heads) for n, s in self.shapes.items())]:
+            if teacher.hidden % heads:
+                raise ValueError(f"{where}.heads: {heads} does not divide teacher.hidden {teacher.hidden}")
+        for name, shape in self.shapes.items():
+            beyond = [layer for layer in shape.teacher_layers if layer >= teacher.layers]
+            if beyond:
+                raise ValueError(
+                    f"shapes.{name}.teacher_layers: {beyond[0]} but the teacher has {teacher.layers} layers"
+                )
+            if shape.teacher_layers and len(shape.teacher_layers) != shape.layers:
+                raise ValueError(
+                    f"shapes.{name}.teacher_layers: {len(shape.teacher_layers)} named for {shape.layers} layers"
+                )
+
+    @property
+    def run_name(self) -> str:
+        return self.name if self.budget == 1 else f"{self.name}-budget{self.budget:g}"
+
+    @property
+    def stamp(self) -> str:
+        """What every figure says of its origin."""
+        origin = {
+            "real": "real Dutch",
+            "known_answer": "known-answer Dutch, not a replication",
+        }[self.text]
+        budget = "" if self.budget == 1 else f", budget {self.budget:g}"
+        return f"profile {self.name}{budget} ({origin})"
+
+    @property
+    def models(self) -> list[str]:
+        """Every model that is evaluated, teacher first."""
+        return ["teacher", *self.students]
+
+    @property
+    def trained(self) -> list[str]:
+        """The students that are distilled here, in their order."""
+        return [name for name, student in self.students.items() if not student.released]
+
+    def released(self, model: str) -> HubTeacher | None:
+        """Where one of `models` was released, or None if it is trained here."""
+        if model == "teacher":
+            return self.teacher if isinstance(self.teacher, HubTeacher) else None
+        return self.students[model].released
+
+    @property
+    def arms(self) -> list[tuple[str, str]]:
+        """The (selection, arm) pairs to build, in a fixed order."""
+        return [(s, arm) for s in self.corpus.selections for arm in ("non_shuffled", "shuffled", "merged")]
+
+    @property
+    def stages(self) -> list[str]:
+        """Every stage of a run, in the order of the paper."""
+        return [
+            "10_corpus",
+            *(["20_teacher"] if isinstance(self.teacher, TeacherTraining) else []),
+            *(f"30_distillation-{student}" for student in self.trained),
+            "40_pseudo_perplexity",
+            *(f"50_finetuning-{task}" for task in self.finetuning.tasks),
+            "60_gender_bias",
+            "70_significance",
+            "80_efficiency",
+            LAST_STAGE,
+        ]
+
+    def digest(self, *sections: str) -> str:
+        """SHA-256 of the named sections (all of them if none is named), for provenance and reruns.
+
+        A section is a path such as `tokenizer` or `students.merged`.
+        """
+        content = self.model_dump(mode="json")
+        if sections:
+            content = {section: _at(content, section) for section in sections}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _at(content: Any, section: str) -> Any:
+    for part in section.split("."):
+        content = content[part]
+    return content
+
+
+def load_profile(name: str, budget: float = 1.0) -> Profile:
+    """Read, validate and scale a profile.
+
+    `name` is one of `profiles/*.yaml`, or the path of a YAML file. Raises `UserError` with every fault of
+    the file on one line.
+    """
+    path, raw = read_profile(name)
+    profile = parse_profile(raw, budget, where=path.name)
+    if profile.name != path.stem:
+        # Results lie under the profile's name: a copied file would overwrite those of its model.
+        raise UserError(f"{path.name}: name: is '{profile.name}'; call file and profile the same")
+    return profile
+
+
+def read_profile(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a profile and the mapping it holds, not validated, the user's own text by absolute paths.
+
+    Raises `UserError` if there is no such file, or something else than a mapping in it.
+    """
+    known = {path.stem: path for path in paths.PROFILES.glob("*.yaml")}
+    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    if path is None or not (is_there(path) and path.is_file()):
+        raise UserError(f"no profile '{name}': {did_you_mean(name, known)}")
+    try:
+        raw = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected a mapping of sections such as 'corpus:'")
+    return path, beside(raw, path.parent)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """What a YAML text stands for, without tags that build objects. Raises `UserError`, which begins with `where`."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+
+
+def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`raw` with the user's own files and folders (text and models) taken from `folder`, that of the profile.
+
+    What has another form than expected stays as it is, for the validation to tell.
+    """
+    raw = dict(raw)
+    corpus, students = raw.get("corpus"), raw.get("students")
+    if isinstance(corpus, dict) and isinstance(corpus.get("sources"), list):
+        raw["corpus"] = {**corpus, "sources": [_source_beside(source, folder) for source in corpus["sources"]]}
+    if isinstance(students, dict):
+        raw["students"] = {name: _model_beside(student, folder) for name, student in students.items()}
+    if "teacher" in raw:
+        raw["teacher"] = _model_beside(raw["teacher"], folder)
+    return raw
+
+
+def _source_beside(source: Any, folder: Path) -> Any:
+    if not isinstance(source, str) or "/" not in source:
+        return source
+    kind, place = ("hub:", source[4:]) if source.startswith("hub:") else ("", source)
+    return source if kind and not is_folder(place) else kind + _beside_profile(place, folder)
+
+
+def _model_beside(section: Any, folder: Path) -> Any:
+    if isinstance(section, dict) and isinstance(section.get("hub"), str) and is_folder(section["hub"]):
+        return {**section, "hub": _beside_profile(section["hub"], folder)}
+    return section
+
+
+def _beside_profile(place: str, folder: Path) -> str:
+    return os.path.abspath(folder / os.path.expanduser(place))  # noqa: PTH100, PTH111 - as in `is_there`
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no tags that build objects (as `SafeLoader`), and no key twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_profile(raw: dict[str, Any], budget: float = 1.0, where: str = "profile") -> Profile:
+    """Validate the mapping `raw` and scale it to `budget`. Raises `UserError`."""
+    if not 0 < budget <= 1:
+        raise UserError(f"BUDGET {budget:g}: must lie above 0 and at most 1")
+    if float(f"{budget:g}") != budget:
+        raise UserError(f"BUDGET {budget}: at most six digits, as it names the folder of the run")
+    try:
+        profile = Profile.model_validate(raw)
+        return profile.model_validate({**scale(profile, budget).model_dump(), "budget": budget})
+    except ValidationError as error:
+        faults = [_explain(fault) for fault in error.errors()]
+        more = [f"and {len(faults) - 5} more"] if len(faults) > 5 else []
+        raise UserError(f"{where}: {'; '.join(faults[:5] + more)}") from None
+
+
+def scale(section: Any, budget: float) -> Any:
+    """A copy of `section` in which every `Scaled` field is multiplied by `budget`, down to its minimum."""
+    if isinstance(section, dict):
+        return {key: scale(value, budget) for key, value in section.items()}
+    if not isinstance(section, Section):
+        return section
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        scaled = next((m for m in field.metadata if isinstance(m, Scaled)), None)
+        if scaled is None:
+            changed[name] = scale(value, budget)
+        elif value is not None:
+            # A value already below the floor stays: a budget only ever shrinks.
+            target = max(value * budget, min(scaled.minimum, value))
+            changed[name] = round(target) if isinstance(value, int) else target
+    return section.model_copy(update=changed)
+
+
+def _explain(error: Any) -> str:
+    """One fault that pydantic found, in a line that names the key as the file spells it."""
+    location = error["loc"]
+    where = ".".join(_shown(str(part)) for part in location if part not in TEACHERS and part != "[key]")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{where}': {did_you_mean(str(location[-1]), _keys_beside(location))}"
+    if error["type"] == "missing":
+        return f"{where}: is missing; add it"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    if error["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"{where}: {reprlib.repr(error['input'])} is not known; {did_you_mean(str(error['input']), allowed)}"
+    if where == "name" or "[key]" in location:
+        message = "names start with a letter and hold a-z, 0-9 and _ only"
+    if error["type"] == "float_type" and re.fullmatch(r"\d+e-?\d+", str(error["input"])):
+        message += " (YAML reads 1e-3 as text; write 1.0e-3)"
+    if error["type"] == "string_type" and type(error["input"]) in {int, float}:
+        message += " (YAML reads this as a number; put it in quotes)"
+    return f"{where}: {message}, not {reprlib.repr(error['input'])}"
+
+
+def _shown(part: str) -> str:
+    return part if len(part) <= 60 else part[:57] + "..."
+
+
+def _keys_beside(location: tuple[Any, ...]) -> list[str]:
+    """The keys allowed where an unknown one was found, by walking the models along `location`."""
+    annotation: Any = Profile
+    for part in location[:-1]:
+        if part in TEACHERS:
+            annotation = TEACHERS[part]
+        elif isinstance(annotation, type) and issubclass(annotation, Section):
+            annotation = annotation.model_fields[part].annotation
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+    return list(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, Section) else []

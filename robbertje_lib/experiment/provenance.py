@@ -1,0 +1,82 @@
+"""What a result came from: the state of the code, the packages and the machine."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.artefacts import read_json
+
+
+def git_state() -> dict[str, Any]:
+    """`commit` checked out and whether the project is `dirty` (differs from it); both None outside git."""
+    top = _output("git", "-C", str(paths.PROJECT), "rev-parse", "--show-toplevel")
+    commit = _output("git", "-C", str(paths.PROJECT), "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit or not top or Path(top).resolve() != paths.PROJECT:
+        return {"commit": None, "dirty": None}
+    changed = _output(
+        "git", "-C", str(paths.PROJECT), "status", "--porcelain", "--", "robbertje_lib", "notebooks", "Snakefile"
+    )
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def package_versions() -> dict[str, str]:
+    """Every installed distribution and its version, by name."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    """Processor, cores this process may use, memory in bytes, and the names of NVIDIA GPUs."""
+    # Not torch.cuda: importing torch takes seconds, and every notebook run asks.
+    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if shutil.which("nvidia-smi") else ""
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": (gpus or "").splitlines(),
+    }
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None where it fails or is not installed."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def read_records(run: Path) -> dict[str, dict[str, Any]]:
+    """The run records below the folder of a run, by stage, in order. Raises `UserError` for a damaged one."""
+    return {path.stem: read_json(path) for path in sorted((run / "records").glob("[!.]*.json"))}
+
+
+def producers(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Which stage wrote each file, by the name that records give it."""
+    return {name: stage for stage, record in records.items() for name in record["outputs"]}
+
+
+def commit(state: Mapping[str, Any], digits: int = 10) -> str:
+    """The state of the code in words: `commit 0123456789`, with a `+` if there were changes beyond it."""
+    if not state["commit"]:
+        return "no commit"
+    return f"commit {state['commit'][:digits]}{'+' if state['dirty'] else ''}"

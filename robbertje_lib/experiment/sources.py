@@ -1,0 +1,197 @@
+"""Data files: where they come from, that they are the right ones, and where they lie on this machine.
+
+`data/sources.tsv` lists every file by group, with its URL and checksum. A file is taken from the first of:
+`ROBBERTJE_MIRROR` (a folder or a base URL that serves https://HOST/PATH as HOST/PATH), or the URL itself,
+kept in `ROBBERTJE_CACHE` (by default the user's cache folder). A folder mirror is read in place. The cache
+has the same layout as a mirror, so one can be copied to a machine without internet and serve as the other.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
+
+import pooch
+from tqdm import tqdm
+
+from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.errors import UserError, did_you_mean
+
+MANIFEST = paths.DATA / "sources.tsv"
+DOWNLOADS = 8  # at once; the files are small, so waiting for the server is most of the work
+TIMEOUT = 30  # seconds without an answer
+KNOWN_ANSWER = "known_answer"  # the source that is generated, and has no files
+COLUMNS = ("group", "url", "bytes", "sha256", "git_blob_sha1", "licence")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the manifest. `sha256` may be empty: the git blob id is checked then."""
+
+    group: str
+    url: str
+    bytes: int
+    sha256: str
+    git_blob_sha1: str
+    licence: str
+
+    @property
+    def location(self) -> str:
+        """The file's place below a mirror or the cache: HOST/PATH, with %20 and the like decoded."""
+        try:
+            parts = urlsplit(self.url)
+            location = PurePosixPath(unquote(parts.netloc + parts.path, errors="strict"))
+        except ValueError:
+            raise self._not_plain() from None
+        outside = location.is_absolute() or ".." in location.parts or "\\" in str(location)
+        whole = parts.scheme in {"http", "https"} and len(location.parts) > 1 and str(location).isprintable()
+        if outside or not whole:
+            raise self._not_plain()
+        return str(location)
+
+    def _not_plain(self) -> UserError:
+        return UserError(f"{MANIFEST}: {self.url!r:.200} is not a plain https://HOST/PATH address; correct it")
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` holds exactly this file."""
+        if path.stat().st_size != self.bytes:
+            return False
+        if self.sha256:
+            return pooch.file_hash(str(path), alg="sha256") == self.sha256
+        return git_blob_id(path) == self.git_blob_sha1
+
+
+def git_blob_id(path: Path) -> str:
+    """The id git gives a file's content: SHA-1 of `blob SIZE`, a zero byte and the content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def catalogue() -> dict[str, list[Source]]:
+    """Every source by group, in manifest order. Raises `UserError` with the line of a malformed manifest."""
+    try:
+        lines = MANIFEST.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{MANIFEST}: cannot be read ({error}); restore the file") from None
+    if tuple(lines[0].split("\t")) != COLUMNS:
+        raise UserError(f"{MANIFEST}, line 1: expected the columns {', '.join(COLUMNS)}, separated by tabs")
+    groups: dict[str, list[Source]] = {}
+    for number, line in enumerate(lines[1:], 2):
+        source = _parse(line, number)
+        groups.setdefault(source.group, []).append(source)
+    return groups
+
+
+def _parse(line: str, number: int) -> Source:
+    fields = line.split("\t")
+    if len(fields) == len(COLUMNS):
+        group, url, size, sha256, blob, licence = fields
+        hashes = re.fullmatch(r"([0-9a-f]{64})?\t([0-9a-f]{40})?", f"{sha256}\t{blob}") and (sha256 or blob)
+        if group and hashes and re.fullmatch(r"[0-9]{1,18}", size):
+            source = Source(group, url, int(size), sha256, blob, licence)
+            _ = source.location  # refuses an address that leads out of the cache
+            return source
+    raise UserError(
+        f"{MANIFEST}, line {number}: expected a group, an address, a size in bytes, a SHA-256 or git blob id, a licence"
+    )
+
+
+def fetch(group: str) -> list[Path]:
+    """Local paths of a group's files, in manifest order, each checked against the manifest.
+
+    Files are downloaded, several at once, unless a mirror folder or the cache has them. A damaged file in
+    the cache is fetched anew once. Raises `UserError` for an unknown group, a wrong checksum, or no connection.
+    """
+    groups = catalogue()
+    if group not in groups:
+        raise UserError(f"no data source '{group}': {did_you_mean(group, groups)}")
+    mirror = os.environ.get("ROBBERTJE_MIRROR", "")
+    if mirror and not mirror.startswith(("https://", "http://")):
+        if not Path(mirror).is_dir():
+            raise UserError(f"ROBBERTJE_MIRROR={mirror} is not a folder; correct it, or unset it to download")
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            return list(pool.map(partial(_from_folder, folder=Path(mirror)), groups[group]))
+    return _from_web(groups[group], mirror)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `ROBBERTJE_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("ROBBERTJE_CACHE") or pooch.os_cache("robbertje"))
+
+
+def _from_folder(source: Source, folder: Path) -> Path:
+    path = folder / source.location
+    if not path.is_file():
+        raise UserError(f"the mirror has no {path}; add it, or unset ROBBERTJE_MIRROR to download it")
+    try:
+        right = source.matches(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give yourself the right to read it") from None
+    if not right:
+        raise UserError(f"{path}: wrong checksum, not the file the manifest means; delete it and copy it anew")
+    return path
+
+
+def _from_web(sources: list[Source], mirror: str) -> list[Path]:
+    cache = cache_folder()
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        present = pool.map(partial(_cached, cache), sources)
+        missing = [source for source, found in zip(sources, present, strict=True) if not found]
+        if missing:
+            with tqdm(total=sum(s.bytes for s in missing), unit="B", unit_scale=True, desc=missing[0].group) as bar:
+                jobs = [pool.submit(_download, source, cache, mirror) for source in missing]
+                try:
+                    for source, job in zip(missing, jobs, strict=True):
+                        job.result()
+                        bar.update(source.bytes)
+                except UserError:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+    return [cache / source.location for source in sources]
+
+
+def _cached(cache: Path, source: Source) -> bool:
+    """Whether the cache holds the whole file. One that cannot be read is fetched anew."""
+    try:
+        return (cache / source.location).is_file() and source.matches(cache / source.location)
+    except OSError:
+        return False
+
+
+def _download(source: Source, cache: Path, mirror: str) -> None:
+    url = f"{mirror.rstrip('/')}/{quote(source.location)}" if mirror else source.url
+    target = cache / source.location
+    damaged = f"{target} has a wrong checksum and cannot be fetched anew: " if target.is_file() else ""
+    # pooch writes to a temporary name, checks, then renames, and fetches again where the file's hash is wrong.
+    pooch.get_logger().setLevel(logging.WARNING)
+    try:
+        if damaged and not source.sha256:
+            target.unlink()  # without a SHA-256, pooch would take the damaged file for the right one
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{source.sha256}" if source.sha256 else None,
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
+        )
+        right = source.matches(target)
+        if not right:
+            target.unlink()
+    except ValueError:
+        right = False
+    except OSError as error:
+        if error.errno is not None:  # from the disk; those of requests are OSErrors without a number
+            raise UserError(
+                f"cannot keep {target} ({error.strerror}); free some space, or set ROBBERTJE_CACHE to another folder"
+            ) from None
+        raise UserError(
+            f"{damaged}cannot reach {url} ({type(error).__name__}); connect to the internet, or set ROBBERTJE_MIRROR "
+            "to a folder or URL that has it" + (f", after deleting {target}" if damaged else "")
+        ) from None
+    if not right:
+        raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror")

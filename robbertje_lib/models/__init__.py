@@ -1,0 +1,1 @@
+"""The models themselves: shapes, loading, log-probabilities of masked tokens, precision."""

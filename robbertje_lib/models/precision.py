@@ -1,0 +1,68 @@
+"""Which number type the matrix products use, and why."""
+
+import os
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+
+from robbertje_lib.experiment.errors import UserError
+
+WORTHWHILE = 1.2  # times faster
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`bf16`: matrix products in bfloat16, all else in float32; `fp32`: everything in float32."""
+
+    name: Literal["fp32", "bf16"]
+    reason: str = "asked for"
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.name == "bf16")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.name == "bf16" else torch.float32
+
+
+def choose_precision(device: torch.device) -> Precision:
+    """bf16 where the hardware multiplies it natively and a measurement shows that it pays; says why.
+
+    `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides instead if it is set. Raises `UserError` for another value.
+    """
+    if asked := os.environ.get("ROBBERTJE_PRECISION"):
+        if asked not in ("fp32", "bf16"):
+            raise UserError(f"ROBBERTJE_PRECISION {asked}: choose fp32 or bf16")
+        return Precision(cast(Literal["fp32", "bf16"], asked), "ROBBERTJE_PRECISION says so")
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Precision("bf16", "this GPU multiplies bfloat16 natively")
+        return Precision("fp32", "this GPU has no native bfloat16")
+    if device.type != "cpu":
+        return Precision("fp32", f"bfloat16 is untried on {device.type}")
+    abilities = (
+        torch.backends.cpu.get_cpu_capability(),
+        torch.cpu._is_avx512_bf16_supported(),
+        torch.cpu._is_amx_tile_supported(),
+    )
+    if not any(abilities[1:]):
+        return Precision("fp32", f"this CPU ({abilities[0]}) has neither AVX512-BF16 nor AMX")
+    gain = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
+    return Precision(
+        "bf16" if gain >= WORTHWHILE else "fp32",
+        f"this CPU has {'AMX' if abilities[2] else 'AVX512-BF16'}: products take 1/{gain:.1f} of float32's time",
+    )
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """The shortest of several timings of a product the size a small model makes."""
+    a, b = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    seconds = []
+    for _ in range(8):
+        started = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

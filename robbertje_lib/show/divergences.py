@@ -1,0 +1,259 @@
+"""Where this companion differs from the paper, by how much, and why: `DIVERGENCES.md` and its tables.
+
+The reasons are written by hand, in `data/divergences.yaml`; sizes and distances come from the results of a run.
+`python -m robbertje_lib.show.divergences PROFILE [--budget B]` writes the file anew.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from robbertje_lib.conclusions import published
+from robbertje_lib.conclusions.comparisons import PSEUDO_PERPLEXITY
+from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.artefacts import atomic_path, read_json
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import LAST_STAGE, TeacherTraining
+from robbertje_lib.experiment.provenance import commit
+from robbertje_lib.experiment.run import Run, open_run
+from robbertje_lib.show.figure_style import label, stamp
+from robbertje_lib.show.tables import claims_table, setting_table
+
+FILE = paths.PROJECT / "DIVERGENCES.md"
+GENERATED = "## By how much: "  # begins the part that comes from a run
+NO_EVIDENCE = (
+    "**This run is on known-answer Dutch.** Its text was generated to check the instruments, so that nothing below is "
+    "evidence about the paper, and no cell is compared with it."
+)
+
+
+def choices() -> list[dict[str, Any]]:
+    """The hand-written rows: what the paper did, how surely we know, what we do, why, and the claims it touches."""
+    rows = yaml.safe_load((paths.DATA / "divergences.yaml").read_text(encoding="utf-8"))
+    return list(rows)
+
+
+def choices_table() -> pd.DataFrame:
+    """What we do differently, and why."""
+    frame = pd.DataFrame(choices())
+    frame["claims"] = [", ".join(claims) for claims in frame["claims"]]
+    columns = {"what": "", "certainty": "known", "ours": "this companion", "claims": "could touch"}
+    return frame[["what", "paper", "certainty", "ours", "why", "claims"]].rename(columns=columns).set_index("")
+
+
+def sizes_table(run: Run) -> pd.DataFrame:
+    """Sizes of a run beside the paper's, with the ratio of ours to theirs, as far as the run has results for them.
+
+    Raises `UserError` if `pseudo_perplexity.json` is missing.
+    """
+    rows: list[dict[str, str]] = []
+    for name, ours, cell in _sizes(run):
+        assert isinstance(cell.value, int)
+        ratio = f"{ours / cell.value:.2g}" if ours < cell.value else f"{ours / cell.value:.3g}"
+        rows.append(
+            {"": name, "paper": f"{cell.value:,}", "known": cell.certainty, "this run": f"{ours:,}", "ratio": ratio}
+        )
+    return pd.DataFrame(rows).set_index("")
+
+
+def _sizes(run: Run) -> Iterator[tuple[str, int, published.Published]]:
+    """Name, our size and the paper's cell."""
+    profile, paper, result = run.profile, published.published_size, run.paths.result
+    arm, selection = "non_shuffled", profile.corpus.selections[0]
+    if profile.trained and result("corpus", f"{arm}.json").is_file():
+        size = read_json(result("corpus", f"{arm}.json"))["selections"][selection]["bytes"]
+        yield "text per arm, bytes", size, paper("arm", "bytes")
+    trained = [name for name in profile.trained if result("distillation", f"{name}.json").is_file()]
+    if trained:
+        tokens = read_json(result("distillation", f"{trained[0]}.json"))["tokens"]
+        yield f"tokens that {label(trained[0])} was trained on", tokens, paper("student", "tokens")
+    if isinstance(profile.teacher, TeacherTraining):
+        yield "vocabulary asked for, tokens", profile.tokenizer.vocabulary, paper("vocabulary", "tokens")
+    if result("efficiency.json").is_file():
+        models = read_json(result("efficiency.json"))["models"]
+        for name in (name for name in ("teacher", "non_shuffled", "bort") if name in models):
+            yield f"parameters of {label(name)}", models[name]["parameters"], paper(name, "parameters")
+    yield "held-out lines scored", read_json(result("pseudo_perplexity.json"))["lines"], paper("held-out", "lines")
+    yield "fine-tuning runs per score", len(profile.finetuning.seeds), paper("fine-tuning", "seeds")
+    for task in ("dbrd", "sick_nl"):
+        if result("scores", f"{task}.json").is_file():
+            test = read_json(result("scores", f"{task}.json"))["examples"]["test"]
+            yield f"test examples of {published.TITLES[task]}", test, paper(task, "test")
+
+
+def cells_table(run: Run) -> pd.DataFrame:
+    """Student minus teacher in each cell of the paper's table: the paper's distance, ours, and whether they agree.
+
+    Scores are in points, pseudo-perplexity in nats per token, where student minus teacher is the logarithm of the ratio
+    of perplexities. They agree if the difference of the two distances could be 0, given both 95 % intervals, or given
+    ours alone where the paper's is not known. Students that the paper does not have are left out. On known-answer Dutch
+    nothing is compared. Raises `UserError` if `significance.json` is missing.
+    """
+    rows = []
+    evidence = run.profile.text == "real"
+    for row in read_json(run.paths.result("significance.json"))["comparisons"]:
+        theirs = published_distance(row["a"], row["task"]) if row["b"] == "teacher" else None
+        if theirs is None:
+            continue
+        told = _told(row["task"])
+        ours = (row["difference"], *row["interval"])
+        rows.append(
+            {
+                "column": published.TITLES[row["task"]],
+                "student": label(row["a"]),
+                "paper": told(theirs),
+                "this run": told(ours),
+                "agree": ("yes" if agree(ours, theirs) else "no") if evidence else "not compared",
+            }
+        )
+    order = {title: place for place, title in enumerate(published.TITLES.values())}
+    frame = pd.DataFrame(rows, columns=["column", "student", "paper", "this run", "agree"])
+    return frame.sort_values("column", key=lambda column: column.map(order), kind="stable").set_index("column")
+
+
+def scores_table(run: Run) -> pd.DataFrame:
+    """One row per task and model: test score with its 95 % interval, the score of each seed, and the majority class."""
+    rows = []
+    scores = read_json(run.paths.result("significance.json"))["scores"]
+    tasks = dict.fromkeys(row["task"] for row in scores)
+    majorities = {task: read_json(run.paths.result("scores", f"{task}.json"))["majority_baseline"] for task in tasks}
+    for row in scores:
+        low, high = row["interval"]
+        rows.append(
+            {
+                "task": row["task"],
+                "model": row["model"],
+                "score": f"{100 * row['score']:.1f}",
+                "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
+                "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row["seeds"]),
+                "majority class": f"{100 * majorities[row['task']]:.1f}",
+                "test examples": f"{row['n']:,}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("task")
+
+
+Distance = tuple[float, float, float]  # value, low, high; nan for bounds that are not known
+
+
+def published_distance(student: str, task: str) -> Distance | None:
+    """Student minus teacher in the paper's table: of scores in 0..1, or of log perplexities; None where it has none."""
+    if task != PSEUDO_PERPLEXITY:
+        return published.distances_to_teacher().get(student, {}).get(task)
+    cells = [published.published_score(model, task) for model in (student, "teacher")]
+    if student == "teacher" or any(cell is None or not isinstance(cell.value, float) for cell in cells):
+        return None
+    ours, theirs = (float(cell.value) for cell in cells if cell and cell.value)
+    return math.log(ours / theirs), math.nan, math.nan
+
+
+def agree(ours: Distance, theirs: Distance) -> bool:
+    """Whether two distances could be one: their difference within the root of the two squared half-widths.
+
+    Intervals that overlap a little may still belong to different values, hence not their overlap. A half-width that is
+    not known counts as 0.
+    """
+    half_widths = [(high - low) / 2 for _, low, high in (ours, theirs)]
+    reach = math.hypot(*(0.0 if math.isnan(width) else width for width in half_widths))
+    return abs(ours[0] - theirs[0]) <= reach
+
+
+def _told(task: str) -> Any:
+    scale, digits, unit = (1, 2, " nats") if task == PSEUDO_PERPLEXITY else (100, 1, "")
+
+    def told(distance: Distance) -> str:
+        value, low, high = (scale * part for part in distance)
+        interval = "" if math.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+        return f"{value:+.{digits}f}{interval}{unit}".replace("-", "−")
+
+    return told
+
+
+def introduction() -> str:
+    """The part of `DIVERGENCES.md` that depends on no run."""
+    return "\n\n".join(
+        [
+            "# Divergences",
+            "Where this companion differs from *RobBERTje: a Distilled Dutch BERT Model*, by how much, and why. The "
+            "paper's full text was not at hand: its side is read off model cards, repositories and the settings stored "
+            "with the released models, and *known* says how surely.",
+            "This file is made by `python -m robbertje_lib.show.divergences PROFILE`. The reasons are kept in "
+            "`robbertje_lib/data/divergences.yaml`; the numbers come from a run.",
+            "## What is done differently, and why",
+            _markdown(choices_table()),
+        ]
+    )
+
+
+def by_how_much(run: Run) -> str:
+    """The part of `DIVERGENCES.md` that comes from the results of a run. Raises `UserError` if they are missing."""
+    claims = read_json(run.paths.result("claims.json"))
+    parts = [f"{GENERATED}run `{run.paths.run_name}`", f"{_origin(run)}."]
+    if run.profile.text != "real":
+        parts.append(NO_EVIDENCE)
+    parts += ["### Sizes", "The ratio is ours to the paper's.", _markdown(sizes_table(run))]
+    parts += [
+        "### Distances to the teacher",
+        "Student minus teacher, in points or, for pseudo-perplexity, in nats per token, with 95 % intervals. The "
+        "paper's take each score as one run on the known test size; where that is unknown there is none, and for "
+        "pseudo-perplexity there never is. Distances agree if their difference could be 0 given both intervals: a wide "
+        "interval agrees with much, and says little.",
+        _markdown(cells_table(run)),
+    ]
+    parts += [
+        "### Scores",
+        "Accuracy in percent, for NER the F1 of entities; the interval is over fine-tuning seeds and test examples.",
+        _markdown(scores_table(run)),
+    ]
+    parts += ["### Claims by setting", _markdown(setting_table(claims))]
+    verdicts = claims_table(claims)[["claim", "setting", "verdict", "this run", "why"]].set_index("claim")
+    parts += ["### Verdicts", _markdown(verdicts)]
+    return "\n\n".join(parts)
+
+
+def _origin(run: Run) -> str:
+    """Profile, run and the commit that its claims were decided with; `+` if the code had changes."""
+    record = run.paths.record(LAST_STAGE)
+    return stamp(run, commit(read_json(record)["git"] if record.is_file() else {"commit": None}))
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    """A table in Markdown, with its index as first column."""
+    frame = frame.reset_index()
+    header = [str(column) for column in frame.columns]
+    lines = [header, ["---"] * len(header), *frame.astype(str).to_numpy().tolist()]
+    # A cell may hold neither line breaks nor the bar between cells.
+    return "\n".join("| " + " | ".join(" ".join(c.replace("|", "\\|").split()) for c in line) + " |" for line in lines)
+
+
+def write_divergences(run: Run, file: Path = FILE) -> Path:
+    """Write `DIVERGENCES.md` from the hand-written rows and the results of `run`; equal results give equal bytes.
+
+    Raises `UserError` if results are missing; the file then stays as it was.
+    """
+    text = f"{introduction()}\n\n{by_how_much(run)}\n"
+    with atomic_path(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return file
+
+
+def main() -> None:
+    """Write DIVERGENCES.md from the results of a run."""
+    parser = argparse.ArgumentParser(prog="python -m robbertje_lib.show.divergences", description=main.__doc__)
+    parser.add_argument("profile", help="a name in robbertje_lib/profiles, or the path of a YAML file")
+    parser.add_argument("--budget", type=float, default=1.0, help="as in the run")
+    arguments = parser.parse_args()
+    try:
+        print(write_divergences(open_run(arguments.profile, arguments.budget)))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""A closer look at one case: one profession, one held-out line, one test example, in every model.
+
+Each function takes a choice and returns a table, from stored results alone; `explore` puts menus around it where
+somebody can use them, and shows the first choice where nobody can.
+"""
+
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from robbertje_lib.evaluation.pseudo_perplexity import held_out_lines
+from robbertje_lib.experiment.artefacts import read_parquet
+from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.masked_lm import load_evaluated
+from robbertje_lib.tasks import MASK, TaskData
+
+LISTED = 100  # choices in a menu: more than anyone scrolls through
+SHOWN, HEADING = 70, 400  # characters of a text in a menu, and above a table
+# Set by the servers and editors that show notebooks to somebody: JupyterLab and Notebook, Colab, VS Code.
+FRONTENDS = ("JPY_SESSION_NAME", "COLAB_RELEASE_TAG", "VSCODE_PID")
+STAGE = "ROBBERTJE_THREADS"  # set where a stage runs by itself, even if a notebook that somebody looks at started it
+
+
+def explore(show: Callable[..., pd.DataFrame], *fixed: Any, **choices: Mapping[str, Any]) -> Any:
+    """`show(*fixed, ...)` with a menu for each further argument; without a frontend, its table for the first choices.
+
+    choices: argument -> what the menu says -> the value to pass. Raises `UserError` if there is nothing to choose.
+    """
+    for name, options in choices.items():
+        if not options:
+            raise UserError(f"there is no {name} to choose; run the stage that makes the results")
+    if not has_frontend():
+        return show(*fixed, **{name: next(iter(options.values())) for name, options in choices.items()})
+    import ipywidgets  # part of the extra `lab`: nothing that runs by itself needs it
+
+    wide = ipywidgets.Layout(width="90%")
+    menus = {
+        name: ipywidgets.Dropdown(options=list(options.items()), description=name, layout=wide)
+        for name, options in choices.items()
+    }
+    return ipywidgets.interactive(lambda **chosen: show(*fixed, **chosen), **menus)
+
+
+def has_frontend() -> bool:
+    """Whether somebody is looking who could use a menu."""
+    watched = STAGE not in os.environ and any(name in os.environ for name in FRONTENDS)
+    return watched and importlib.util.find_spec("ipywidgets") is not None
+
+
+def professions(run: Run) -> dict[str, str]:
+    """The professions that were probed, those first on which the models' mean log odds lie farthest apart."""
+    table = _bias(run)
+    mean = table.pivot_table(index="profession", columns="model", values="log_odds", observed=True)
+    ordered = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable").index
+    return {str(profession): str(profession) for profession in ordered}
+
+
+def pronouns(run: Run, profession: str) -> pd.DataFrame:
+    """What every model expects at the mask for one profession: a row per template and model, base form.
+
+    Columns: P(hij), P(zij), P(ze) where the vocabulary has it, the share of zij in hij and zij, `log_odds` and
+    `lpbs` (natural log, positive for hij), `rank_difference`. Raises `UserError` for an unknown profession.
+    """
+    table = _bias(run)
+    rows = table[table["profession"] == profession]
+    if rows.empty:
+        raise UserError(f"'{profession}' was not probed; {did_you_mean(profession, table['profession'].unique())}")
+    rows = rows.assign(share=rows["p_zij"] / (rows["p_hij"] + rows["p_zij"]))
+    names = {
+        "p_hij": "P(hij)",
+        "p_zij": "P(zij)",
+        "p_ze": "P(ze)",
+        "share": "share of zij",
+        "log_odds": "log_odds",
+        "lpbs": "lpbs",
+        "rank_difference": "rank_difference",
+    }
+    filled = rows["template"].str.replace("<T>", profession, regex=False)
+    shown = rows.assign(sentence=filled).set_index(["sentence", "model"])[list(names)].rename(columns=names)
+    return shown.sort_index(level="sentence", sort_remaining=False, kind="stable").dropna(axis=1, how="all").round(3)
+
+
+def _bias(run: Run) -> pd.DataFrame:
+    table = read_parquet(run.paths.result("gender_bias.parquet")).to_pandas()
+    return table[table["form"] == "base"].astype({"model": str, "profession": str})
+
+
+def lines(run: Run) -> dict[str, int]:
+    """Held-out lines by number, those first on which the models differ most.
+
+    The distance is that between the best and the worst model in the mean log-probability of a token. The menu shows
+    how each line begins; the hundred lines that tell most are listed.
+    """
+    table = read_parquet(run.paths.result("pseudo_perplexity.parquet")).to_pandas()
+    mean = table.groupby(["line", "model"], observed=True)["log_prob"].mean().unstack()
+    ordered = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable").index[:LISTED]
+    text = held_out_lines(run, run.profile.pseudo_perplexity.lines)
+    return {f"{number}: {_short(text[number], SHOWN)}": int(number) for number in ordered}
+
+
+def line_log_probs(run: Run, line: int) -> pd.DataFrame:
+    """Log-probability (natural) of every token of one line, masked alone: a row a token, a column a model.
+
+    The last row is the sum, the line's pseudo-log-likelihood. A model that cuts the line into other tokens has no value
+    but that one. Raises `UserError` for a line that was not scored.
+    """
+    table = read_parquet(run.paths.result("pseudo_perplexity.parquet"))
+    rows = table.filter(pc.equal(table["line"], line)).to_pandas().astype({"model": str})
+    if rows.empty:
+        raise UserError(f"line {line} was not scored; choose one of explorers.lines(run)")
+    models = list(dict.fromkeys(rows["model"]))
+    first = rows[rows["model"] == models[0]]
+    tokenizer = load_evaluated(run, models[0]).tokenizer
+    tokens = [tokenizer.decode([int(token)]).strip() or "␣" for token in first["token_id"]]
+    columns: dict[str, list[float]] = {}
+    for model in models:
+        own = rows[rows["model"] == model]
+        alike = np.array_equal(own["token_id"], first["token_id"])
+        columns[model] = [*(own["log_prob"] if alike else [np.nan] * len(first)), own["log_prob"].sum()]
+    places = [*(first["position"] + 1), ""]
+    index = pd.MultiIndex.from_arrays([places, [*tokens, "sum"]], names=["place", "token"])
+    return pd.DataFrame(columns, index=index).round(2) + 0.0  # no minus before what has been rounded to nothing
+
+
+def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:
+    """Test examples by id, those first on which models and seeds agree least; the menu shows how each begins.
+
+    The order is by the share of runs that get the example, all of it, right: from one half outwards.
+    """
+    table = read_parquet(run.paths.result("predictions", f"{task}.parquet")).to_pandas()
+    right = [_same(gold, said) for gold, said in zip(table["gold"], table["prediction"], strict=True)]
+    share = table.assign(right=right).groupby("example_id", sort=False)["right"].mean()
+    ordered = (share - 0.5).abs().sort_values(kind="stable").index[:LISTED]
+    texts = {row["example_id"]: _text(row) for row in data.test}
+    if not set(ordered) <= set(texts):
+        raise UserError(
+            f"the predictions for {task} are on other test examples than the profile's; run 50_finetuning again"
+        )
+    return {f"{example}: {_short(texts[example], SHOWN)}": str(example) for example in ordered}
+
+
+def predictions(run: Run, task: str, example: str) -> pd.DataFrame:
+    """What every model and seed answered to one test example, beside the gold label.
+
+    A row a model and a column a seed, the gold label in the first row. For token tasks a row a word instead, and a
+    column a model: its seeds' label, or all their labels with how many seeds gave each. Raises `UserError` for an
+    example that is not in the task's test split.
+    """
+    table = read_parquet(run.paths.result("predictions", f"{task}.parquet"))
+    rows = table.filter(pc.equal(table["example_id"], example)).to_pandas()
+    if rows.empty:
+        raise UserError(f"{task} has no test example '{example}'; choose one of explorers.examples(run, task, data)")
+    models = list(dict.fromkeys(rows["model"]))
+    gold = rows["gold"].iloc[0]
+    if isinstance(gold, str):
+        wide = rows.pivot(index="model", columns="seed", values="prediction").loc[models]
+        wide.columns = pd.Index([f"seed {seed}" for seed in wide.columns])
+        return pd.concat([pd.DataFrame(gold, index=["gold"], columns=wide.columns), wide]).rename_axis("model")
+    said = {model: np.stack(rows.loc[rows["model"] == model, "prediction"].tolist()) for model in models}
+    votes = {model: [_vote(labels) for labels in seeds.T] for model, seeds in said.items()}
+    return pd.DataFrame({"gold": list(gold), **votes}, index=pd.RangeIndex(1, len(gold) + 1, name="word"))
+
+
+def example_predictions(run: Run, task: str, data: TaskData, example: str) -> pd.DataFrame:
+    """`predictions` with the words of a token task, or the text of any other, written beside them."""
+    table = predictions(run, task, example)
+    row = next(row for row in data.test if row["example_id"] == example)
+    if data.kind == "token_classification":
+        return table.set_axis(pd.Index(row["tokens"], name="word"))
+    table.columns = pd.MultiIndex.from_product([[_short(_text(row), HEADING)], table.columns])
+    return table
+
+
+def _vote(labels: np.ndarray) -> str:
+    counted = Counter(labels.tolist()).most_common()
+    return counted[0][0] if len(counted) == 1 else ", ".join(f"{label} ×{count}" for label, count in counted)
+
+
+def _same(gold: Any, said: Any) -> bool:
+    return bool(np.array_equal(gold, said))
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    if "tokens" in row:
+        return " ".join(row["tokens"])
+    return " / ".join(row[column] for column in ("text", "text_pair") if row.get(column)).replace(MASK, "____")
+
+
+def _short(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}… ({len(text) - characters:,} more)"

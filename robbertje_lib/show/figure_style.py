@@ -1,0 +1,155 @@
+"""One look for every figure, and the one way to save it.
+
+Colours are those of Okabe and Ito, which most colour-blind readers tell apart; every model keeps its own in all
+figures, and markers and line styles carry the same distinction in print without colour.
+"""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from robbertje_lib.experiment.artefacts import atomic_path
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.provenance import commit, git_state
+from robbertje_lib.experiment.run import Run
+
+PALETTE = {
+    "teacher": "#222222",
+    "non_shuffled": "#0072B2",
+    "shuffled": "#E69F00",
+    "merged": "#009E73",
+    "bort": "#CC79A7",
+}
+OTHERS = ("#56B4E9", "#D55E00", "#8C6D31", "#7A7A7A")
+# Dark enough for white text, but the last.
+VERDICT_COLOURS = {"supported": "#0072B2", "contradicted": "#B94700", "undecided": "#6A6A6A", "not_tested": "#D5D5D5"}
+VARIANTS = (("o", "-"), ("s", "--"), ("D", ":"), ("^", "-."))  # marker and line of a model and its variants
+GREY = "#6A6A6A"
+
+STYLE: dict[str, Any] = {
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so that every machine draws alike
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    # Without these two, equal figures would differ in bytes.
+    "svg.hashsalt": "robbertje",
+    "svg.fonttype": "path",
+}
+WIDTH = 7.2  # inches: a page's text width
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one model is drawn everywhere."""
+
+    colour: str
+    marker: str
+    line: str
+    label: str
+
+
+def label(name: str) -> str:
+    """A model's name as the paper writes it."""
+    return name.replace("non_shuffled", "non-shuffled").replace("_", " ")
+
+
+def looks(models: Iterable[str]) -> dict[str, Look]:
+    """A look per model: known names have fixed colours, `merged_same_lines` is a variant of `merged`."""
+    found: dict[str, Look] = {}
+    variants: dict[str, int] = {}
+    others = iter(OTHERS * 9)
+    for name in models:
+        # The longest match: `non_shuffled` ends in `shuffled`, but does not start with it.
+        base = max((known for known in PALETTE if name == known or name.startswith(known + "_")), key=len, default=name)
+        marker, line = VARIANTS[variants.get(base, 0) % len(VARIANTS)]
+        variants[base] = variants.get(base, 0) + 1
+        found[name] = Look(PALETTE.get(base) or next(others), marker, line, label(name))
+    return found
+
+
+def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
+    """An empty figure of this size in inches; drawn without pyplot, which would keep every figure in memory."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+@dataclass(frozen=True)
+class SavedFigure:
+    """A figure on disk; a notebook cell that ends in one shows it."""
+
+    name: str
+    caption: str
+    svg: Path
+    png: Path
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.png.read_bytes()).decode()
+        return (
+            f'<img alt="{escape(self.caption, quote=True)}" style="max-width:100%;width:860px" '
+            f'src="data:image/png;base64,{picture}">'
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.svg.parent.name}/{self.svg.name}: {self.caption}"
+
+
+@cache
+def _commit() -> str:
+    # Asked once: all figures of a process belong to the code it started with.
+    return commit(git_state())
+
+
+def stamp(run: Run, code: str | None = None) -> str:
+    """What every figure says of its origin: profile, budget, kind of text, run and commit (`+`: with changes).
+
+    code: the commit to name, if not that of this process.
+    """
+    return f"{run.profile.stamp} · run {run.paths.run_name} · {code or _commit()}"
+
+
+def save_figure(fig: Figure, run: Run, name: str, caption: str) -> SavedFigure:
+    """Write `figures/<run>/<name>.svg` and `.png`, stamped in the picture and in the metadata.
+
+    caption: one or two sentences that stand in for the picture, kept as its description and used as alt text.
+    Equal results give equal bytes. Raises `UserError` for a name that is no plain file name.
+    """
+    if not name.replace("_", "").isalnum():
+        raise UserError(f"figure name '{name}': use letters, digits and underscores only")
+    origin = stamp(run)
+    with matplotlib.rc_context(STYLE):
+        if not any(text.get_gid() == "stamp" for text in fig.texts):
+            fig.text(0.0, -0.01, origin, gid="stamp", fontsize=6, color=GREY, va="top")
+        metadata = {
+            "svg": {"Title": name, "Description": caption, "Source": origin, "Creator": "robbertje_lib", "Date": None},
+            "png": {"Title": name, "Description": caption, "Source": origin, "Software": "robbertje_lib"},
+        }
+        files = {kind: run.paths.figures / f"{name}.{kind}" for kind in metadata}
+        for kind, path in files.items():
+            with atomic_path(path) as temporary:
+                fig.savefig(
+                    temporary, format=kind, dpi=180, metadata=metadata[kind], bbox_inches="tight", pad_inches=0.08
+                )
+    return SavedFigure(name, caption, files["svg"], files["png"])

@@ -1,0 +1,105 @@
+"""The report of a run: one HTML page that holds everything it shows, so that it opens from disk without a network."""
+
+import base64
+import platform
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from robbertje_lib.conclusions.instruments import failed
+from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.artefacts import atomic_path, read_json
+from robbertje_lib.experiment.profile import LAST_STAGE
+from robbertje_lib.experiment.provenance import commit, hardware, package_versions
+from robbertje_lib.experiment.run import Run
+from robbertje_lib.show import figures
+from robbertje_lib.show.figure_style import stamp
+from robbertje_lib.show.tables import number, p_value
+from robbertje_lib.show.words import duration
+
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
+
+
+def write_report(run: Run) -> Path:
+    """Write `figures/<run>/report.html` from `claims.json`, the saved figures and the run records; return its path.
+
+    Everything that comes from results, names or records is escaped. Raises `UserError` if `claims.json` or
+    `significance.json` is missing.
+    """
+    claims = read_json(run.paths.result("claims.json"))
+    significance = read_json(run.paths.result("significance.json"))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(paths.DATA), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(
+        number=number, duration=duration, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
+    )
+    stages = [_stage(run, stage) for stage in run.profile.stages]
+    page = environment.get_template("report.html.j2").render(
+        profile=run.profile,
+        run_name=run.paths.run_name,
+        stamp=stamp(run),
+        claims=claims,
+        changing=list(dict.fromkeys(claim["claim"] for claim in claims["claims"] if claim["changes"])),
+        untested=[claim for claim in claims["claims"] if claim["verdict"] == "not_tested"],
+        failed=failed(claims["instruments"]),
+        significance=significance,
+        pictures=_pictures(run),
+        stages=stages,
+        missing=[row["stage"] for row in stages if not row["done"]],
+        environment={"Python": platform.python_version(), **_packages(), **_machine()},
+    )
+    path = run.paths.figures / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _pictures(run: Run) -> list[dict[str, str]]:
+    """The saved figures as data URIs: those of `figures.CAPTIONS` in their order, then any others by name."""
+    order = {name: place for place, name in enumerate(figures.CAPTIONS)}
+    files = sorted(run.paths.figures.glob("*.svg"), key=lambda file: (order.get(file.stem, len(order)), file.stem))
+    return [
+        {
+            "name": file.stem,
+            "title": file.stem.replace("_", " "),
+            "caption": _caption(file),
+            "source": "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode(),
+        }
+        for file in files
+    ]
+
+
+def _caption(svg: Path) -> str:
+    """The description that `save_figure` stored in the file."""
+    described = ElementTree.parse(svg).getroot().find(".//{http://purl.org/dc/elements/1.1/}description")
+    return (described.text or "") if described is not None else ""
+
+
+def _stage(run: Run, stage: str) -> dict[str, Any]:
+    path = run.paths.record(stage)
+    row: dict[str, Any] = {"stage": stage, "done": True, "seconds": None, "memory": None, "commit": None}
+    if stage == LAST_STAGE:
+        return row  # it is running: this page is part of it
+    if not path.is_file():
+        return {**row, "done": False}
+    record = read_json(path)
+    made_with = commit(record["git"]).removeprefix("commit ")
+    return {**row, "seconds": record["seconds"], "memory": record["peak_memory_bytes"], "commit": made_with}
+
+
+def _packages() -> dict[str, str]:
+    versions = package_versions()
+    return {name: versions[name] for name in PACKAGES if name in versions}
+
+
+def _machine() -> dict[str, str]:
+    machine = hardware()
+    return {
+        "processor": machine["processor"],
+        "cores": str(machine["cores"]),
+        "memory": f"{machine['memory_bytes'] / 2**30:.0f} GiB",
+        "GPU": ", ".join(machine["gpus"]) or "none",
+    }

@@ -1,0 +1,95 @@
+"""Scores from stored predictions: per-example counts first, so that statistics can resample them.
+
+Every metric here is a function of summed per-example counts: accuracy of (right, all) words or examples, F1
+of (found, made up, missed) entities. A resampled score is the same function of a resampled sum.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from robbertje_lib.statistics.resampling import Metric, f1, ratio
+from robbertje_lib.tasks.entities import entity_counts
+
+METRICS: dict[str, Metric] = {"accuracy": ratio, "f1": f1}
+
+
+def example_counts(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -> np.ndarray:
+    """Per-example counts of `metric`.
+
+    `gold` and `predicted` hold one label an example, or a list of labels a sentence. Returns int64 of shape
+    (n_examples, 2) for accuracy: right and all; (n_examples, 3) for F1: see `entity_counts`.
+    """
+    if metric == "f1":
+        return entity_counts(gold, predicted)
+    pairs = zip(gold, predicted, strict=True)
+    if len(gold) and not isinstance(gold[0], str):
+        rows = [(sum(a == b for a, b in zip(right, given, strict=True)), len(right)) for right, given in pairs]
+    else:
+        rows = [(int(right == given), 1) for right, given in pairs]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def score(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -> float:
+    """The metric over all examples, 0 to 1."""
+    return float(METRICS[metric](example_counts(metric, gold, predicted).sum(axis=0, dtype=np.float64)))
+
+
+def scores_per_class(labels: Sequence[str], gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
+    """Precision, recall and F1 of every class, as `recall_<label>` and so on; 0 where nothing can be divided."""
+    table = Counter(zip(gold, predicted, strict=True))
+    scores = {}
+    for label in labels:
+        hits = table[label, label]
+        offered = sum(count for (_, given), count in table.items() if given == label)
+        wanted = sum(count for (right, _), count in table.items() if right == label)
+        scores[f"precision_{label}"] = hits / offered if offered else 0.0
+        scores[f"recall_{label}"] = hits / wanted if wanted else 0.0
+        scores[f"f1_{label}"] = 2 * hits / (offered + wanted) if offered + wanted else 0.0
+    return scores
+
+
+def further_scores(
+    metric: str, labels: Sequence[str], gold: Sequence[Any], predicted: Sequence[Any]
+) -> dict[str, float]:
+    """What stands behind the metric: precision and recall of entities, or the scores of every class."""
+    if metric == "f1":
+        found, made_up, missed = example_counts(metric, gold, predicted).sum(axis=0).tolist()
+        return {"precision": found / max(found + made_up, 1), "recall": found / max(found + missed, 1)}
+    if isinstance(gold[0], str):
+        return scores_per_class(labels, gold, predicted)
+    words = [[label for sentence in side for label in sentence] for side in (gold, predicted)]
+    return scores_per_class(labels, *words)
+
+
+def majority_baseline(metric: str, train: Sequence[Any], test: Sequence[Any]) -> float:
+    """The score of always answering the training split's most frequent label (ZeroR in the RobBERT paper).
+
+    For entities that label is `O`, which finds none: the score is 0.
+    """
+    if isinstance(train[0], str):
+        return score(metric, test, [_most_frequent(train)] * len(test))
+    answer = _most_frequent([label for labels in train for label in labels])
+    return score(metric, test, [[answer] * len(labels) for labels in test])
+
+
+def lexicon_baseline(metric: str, train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]]) -> float:
+    """The score of giving each word its most frequent training label; unseen words get the most frequent of all.
+
+    Rows have `tokens` and `labels`. What a model must beat to show that it uses context.
+    """
+    seen: defaultdict[str, list[str]] = defaultdict(list)
+    for row in train:
+        for token, label in zip(row["tokens"], row["labels"], strict=True):
+            seen[token].append(label)
+    lexicon = {token: _most_frequent(labels) for token, labels in seen.items()}
+    other = _most_frequent([label for labels in seen.values() for label in labels])
+    answers = [[lexicon.get(token, other) for token in row["tokens"]] for row in test]
+    return score(metric, [row["labels"] for row in test], answers)
+
+
+def _most_frequent(labels: Sequence[str]) -> str:
+    counts = Counter(labels)
+    return min(counts, key=lambda label: (-counts[label], label))

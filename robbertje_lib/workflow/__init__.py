@@ -1,0 +1,1 @@
+"""The front door: plan and run stages, one notebook at a time, and check what came out."""

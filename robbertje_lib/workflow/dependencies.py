@@ -1,0 +1,71 @@
+"""Which modules a notebook depends on, so that an edit reruns the stages it can change and no others."""
+
+import ast
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from robbertje_lib.experiment import paths
+
+# How a run is opened and written. These change no number: a changed profile reaches a stage as the digest of the
+# sections that it reads.
+INFRASTRUCTURE = {
+    "workflow",
+    *(f"experiment.{module}" for module in ("artefacts", "errors", "paths", "profile", "provenance", "run")),
+}
+# How results are shown. A stage that computes must not run for hours again for a new axis label.
+DISPLAY = {"show"}
+
+
+def modules_of(
+    notebook: Path, ignore: Collection[str], also: Collection[str] = (), package: Path | None = None
+) -> list[Path]:
+    """Source files of `robbertje_lib` that `notebook` imports, directly or through each other, in sorted order.
+
+    With a module come its data: everything in `data/` of its own name, such as `data/sources.tsv` with
+    `experiment/sources.py`. Names in
+    `ignore` (a module, a subpackage, or `tasks.ner`) are neither listed nor followed; those in `also` are, as if the
+    notebook imported them.
+    """
+    package = package or paths.PACKAGE
+    # Not through nbformat: it takes two seconds to import, and every `make plan` would wait for them.
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join(_plain("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code")
+    waiting = _imports(code, package) | set(also)
+    found: set[Path] = set()
+    while waiting:
+        name = waiting.pop()
+        file = _file(name, package)
+        parents = {name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)}
+        if file is None or file in found or parents & set(ignore):
+            continue
+        found.add(file)
+        data, module = package / "data", name.rpartition(".")[2]
+        found |= set(data.glob(f"{module}.*")) | {p for p in (data / module).rglob("*") if p.is_file()}
+        waiting |= _imports(file.read_text(encoding="utf-8"), package)
+    return sorted(found)
+
+
+def _plain(cell: str) -> str:
+    """A cell without IPython's own commands, which are no Python."""
+    return "\n".join(line for line in cell.splitlines() if not line.startswith(("%", "!")))
+
+
+def _imports(code: str, package: Path) -> set[str]:
+    """Modules of the package that `code` imports, at any depth, named from the package down (`tasks.ner`)."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    prefix = f"{package.name}."
+    inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    # Importing tasks.ner runs tasks/__init__.py too.
+    return inside | {name.rpartition(".")[0] for name in inside if "." in name}
+
+
+def _file(name: str, package: Path) -> Path | None:
+    """The file of a module or of a subpackage; None for a name inside a module."""
+    base = package.joinpath(*name.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)

@@ -1,0 +1,61 @@
+"""Published numbers: what was computed from them by hand beforehand comes out of the module."""
+
+import numpy as np
+import pytest
+
+from robbertje_lib.conclusions import published
+from robbertje_lib.conclusions.published import CONFOUNDS, RESULTS, distances_to_teacher, paper_comparisons
+
+
+def p_of(task: str, a: str, b: str) -> float:
+    (found,) = [r["p"] for r in paper_comparisons() if r["task"] == task and {r["a"], r["b"]} == {a, b}]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "a", "b", "expected"),
+    [
+        ("dbrd", "merged", "non_shuffled", 0.001),
+        ("dbrd", "shuffled", "non_shuffled", 0.006),
+        ("dbrd", "merged", "shuffled", 0.61),
+        ("dbrd", "non_shuffled", "bort", 0.51),
+        ("sick_nl", "shuffled", "merged", 0.43),
+        ("sick_nl", "bort", "shuffled", 0.002),
+        ("pos", "shuffled", "merged", 0.15),
+    ],
+)
+def test_unpaired_tests_of_the_main_table(task: str, a: str, b: str, expected: float) -> None:
+    """A rounded score leaves the count of right answers open by one or two, hence the tolerance."""
+    assert p_of(task, a, b) == pytest.approx(expected, abs=0.015)
+
+
+def test_the_only_exact_count_known_rounds_to_its_cell() -> None:
+    cell = published.published_score("merged", "dbrd")
+    assert cell is not None and cell.value == round(100 * 2067 / 2224, 1)
+
+
+def test_the_table_is_whole_and_sourced() -> None:
+    assert len(RESULTS) == 5 * 6
+    assert all(cell.source and cell.value is not None for cell in RESULTS)
+    assert all(cell.certainty == "not available" for cell in published.ALL_TABLES if cell.value is None)
+
+
+def test_a_task_of_unknown_size_is_not_tested_but_says_what_it_would_take() -> None:
+    rows = [r for r in paper_comparisons() if r["task"] == "die_dat"]
+    assert all(r["p"] is None and "adjusted_p" not in r for r in rows)
+    assert all(r["size_needed"] > 0 for r in rows)
+    assert np.isnan(distances_to_teacher()["merged"]["die_dat"][1:]).all()
+
+
+def test_distances_to_the_teacher_have_the_binomial_half_width() -> None:
+    value, low, high = distances_to_teacher()["non_shuffled"]["sick_nl"]
+    assert value == pytest.approx(-0.008)
+    expected = 1.96 * np.sqrt((0.834 * 0.166 + 0.842 * 0.158) / 4906)
+    assert (high - low) / 2 == pytest.approx(expected)
+
+
+def test_confounds_say_what_they_explain() -> None:
+    ids = [confound.id for confound in CONFOUNDS]
+    assert len(set(ids)) == len(ids)
+    assert {"different_text", "accumulation", "one_seed", "held_out_overlap", "teacher_row"} <= set(ids)
+    assert all(confound.explains for confound in CONFOUNDS)
