@@ -48,7 +48,7 @@ def test_an_empty_table_says_so() -> None:
 
 def test_a_notebook_shows_tables_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [
-        "from robbertje_lib import tables\nimport pandas as pd\ntables.format_in_notebook()",
+        "from robbertje_lib.show import tables\nimport pandas as pd\ntables.format_in_notebook()",
         "pd.Series({'floor': 2.9})",
     ]
     (output,) = execute_cells(cells, monkeypatch).cells[-1].outputs

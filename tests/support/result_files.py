@@ -18,7 +18,7 @@ from robbertje_lib.experiment.profile import Profile, load_profile
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.show import figures
-from robbertje_lib.tasks import scoring
+from robbertje_lib.tasks import metrics
 
 SEEDS = (1, 2, 3)
 LABELS = ("B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -122,7 +122,7 @@ def scores_by_length_of(table: pa.Table, metric: str) -> dict[str, Any]:
 
 
 def _metric(metric: str, columns: dict[str, list[Any]], examples: int) -> float:
-    return scoring.score(metric, columns["gold"][-examples:], columns["prediction"][-examples:])
+    return metrics.score(metric, columns["gold"][-examples:], columns["prediction"][-examples:])
 
 
 def _write_pseudo_perplexity(run: Run, world: World, rng: np.random.Generator) -> None:

@@ -78,7 +78,7 @@ def test_where_nothing_is_missing_it_says_what_was_kept(capsys: pytest.CaptureFi
 
 def test_it_is_imported_before_anything_is_installed(tmp_path: Path) -> None:
     shutil.copytree(Path(packaging.__file__).parent, tmp_path / "packaging")  # which Colab has
-    code = "from robbertje_lib import colab; print(len(colab.requirements()))"
+    code = "from robbertje_lib.workflow import colab; print(len(colab.requirements()))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(paths.PROJECT), str(tmp_path)])}
     bare = [sys.executable, "-S", "-c", code]  # without site-packages
     done = subprocess.run(bare, capture_output=True, text=True, cwd=tmp_path, env=environment)

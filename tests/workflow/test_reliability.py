@@ -90,7 +90,7 @@ def test_a_killed_writer_leaves_the_old_folder_or_none(tmp_path: Path) -> None:
         for number in range(50):
             (temporary / f"{number}").write_text("old")
     code = (
-        "import os, shutil, sys\nfrom pathlib import Path\nfrom robbertje_lib import artefacts\n"
+        "import os, shutil, sys\nfrom pathlib import Path\nfrom robbertje_lib.experiment import artefacts\n"
         "def deleted(path):\n    next(iter(Path(path).iterdir())).unlink()\n    os._exit(9)\n"
         "shutil.rmtree = deleted\n"  # dies as a killed process would, in the middle of deleting
         "with artefacts.atomic_path(Path(sys.argv[1])) as temporary:\n"
@@ -127,7 +127,7 @@ def test_a_disk_that_fills_up_is_told_and_a_later_run_completes(
 ) -> None:
     output, megabytes = small_disk
     stage.write_text(
-        "from robbertje_lib import artefacts, standin\n\n\n"
+        "from robbertje_lib import standin\nfrom robbertje_lib.experiment import artefacts\n\n\n"
         "def write(run, names):\n"
         "    with artefacts.atomic_path(run.paths.result('gender_bias.json')) as path, path.open('wb') as stream:\n"
         f"        for _ in range({megabytes}):\n            stream.write(bytes({MEGABYTE}))\n"
@@ -178,7 +178,7 @@ WRITERS = {
 def test_whatever_does_not_fit_is_told_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import datasets, numpy as np, pyarrow as pa, resource, sys\nfrom pathlib import Path\n"
-        "from safetensors.numpy import save_file\nfrom robbertje_lib import artefacts\n"
+        "from safetensors.numpy import save_file\nfrom robbertje_lib.experiment import artefacts\n"
         "from robbertje_lib.experiment.errors import UserError\ndatasets.disable_progress_bars()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\npath = Path(sys.argv[1])\n"
     )
