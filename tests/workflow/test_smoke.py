@@ -81,7 +81,7 @@ def test_run_again_at_once_nothing_reruns(output: Path) -> None:
 
 
 def test_an_edit_to_the_probe_would_rerun_the_probe(output: Path) -> None:
-    module = paths.PACKAGE / "gender_bias.py"
+    module = paths.PACKAGE / "evaluation" / "gender_bias.py"
     before = module.stat()
     try:
         module.touch()
