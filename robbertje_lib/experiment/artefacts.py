@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,20 +79,18 @@ def settle_dates(files: Iterable[Path]) -> list[Path]:
     return ahead
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` and the schema version as JSON. NaN and infinity are refused (ValueError)."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=1, ensure_ascii=False, allow_nan=False)
+def write_json(path: Path, content: Mapping[str, Any], version: int = SCHEMA_VERSION) -> None:
+    """Write `content` and its schema version as JSON. NaN and infinity are refused (ValueError)."""
+    text = json.dumps({"schema_version": version, **content}, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a result file. Raises `UserError` if it is missing, not JSON, or of another schema version."""
+def read_json(path: Path, version: int = SCHEMA_VERSION) -> dict[str, Any]:
+    """What `write_json` wrote. Raises `UserError` if it is missing, not JSON, or of another schema version."""
     content = _read(path, lambda: dict(json.loads(path.read_text(encoding="utf-8"))))
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema version {content.get('schema_version')} where {SCHEMA_VERSION} is needed; {ANEW}"
-        )
+    if content.get("schema_version") != version:
+        raise UserError(f"{path}: schema version {content.get('schema_version')} where {version} is needed; {ANEW}")
     return content
 
 

@@ -1,0 +1,70 @@
+"""What `90_claims_and_figures` writes: the verdict on every claim, and whether the instruments read the truth."""
+
+from typing import ClassVar
+
+from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
+from robbertje_lib.statistics.verdicts import Verdict
+
+
+class FindingRow(Record):
+    """One difference judged. `factor`: times the sample that would decide it; None where no sample would."""
+
+    what: str
+    difference: float
+    interval: Interval
+    adjusted_p: float
+    outcome: Verdict
+    factor: float | None
+
+
+class ClaimVerdict(Record):
+    """A claim of the paper in one setting (selection and recipe). `ours` and `interval` are in `unit`."""
+
+    id: str
+    setting: str
+    claim: str
+    source: str
+    test: str
+    published: str
+    published_verdict: Verdict | None
+    unit: str
+    ours: float | None
+    interval: Interval | None
+    verdict: Verdict
+    reason: str
+    sample_factor: float | None
+    findings: list[FindingRow]
+    kind: str  # real text, or instrument check
+    changes: bool  # whether another setting has another verdict
+
+
+class InstrumentCheck(Record):
+    """What was planted, what was read, and whether that is near enough."""
+
+    instrument: str
+    planted: str
+    read: str
+    passed: bool
+    detail: str
+
+
+class FormLoss(Record):
+    """What a form of a model loses against torch, in nats a masked token, with its interval over lines."""
+
+    model: str
+    form: str  # fp32 or int8, in ONNX
+    difference: float
+    interval: Interval
+
+
+class ClaimsResult(ResultFile):
+    """All claims and instruments of a run."""
+
+    where: ClassVar[str] = "claims.json"
+
+    kind: str
+    margin: float  # differences below this count as alike; scores 0 to 1
+    alpha: float
+    claims: list[ClaimVerdict]
+    instruments: list[InstrumentCheck]
+    form_losses: list[FormLoss]
