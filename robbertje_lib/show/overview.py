@@ -15,9 +15,9 @@ from robbertje_lib.experiment.artefacts import read_json
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import read_records
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.experiment.words import duration
 from robbertje_lib.show.figure_style import SavedFigure
 from robbertje_lib.show.figures import CAPTIONS, NotDrawn
-from robbertje_lib.show.words import duration
 
 DONE, FAILED, UNDER_WAY, NOT_RUN = "done", "failed", "under way", "not run"
 

@@ -14,10 +14,10 @@ from robbertje_lib.experiment.artefacts import atomic_path, read_json
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import commit, hardware, package_versions
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.experiment.words import duration
 from robbertje_lib.show import figures
 from robbertje_lib.show.figure_style import stamp
 from robbertje_lib.show.tables import number, p_value
-from robbertje_lib.show.words import duration
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
 

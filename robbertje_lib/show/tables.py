@@ -9,8 +9,8 @@ import pandas as pd
 from IPython import get_ipython
 
 from robbertje_lib.conclusions.published import TITLES, paper_comparisons
+from robbertje_lib.experiment.words import duration
 from robbertje_lib.show.figure_style import label
-from robbertje_lib.show.words import duration
 
 Result = Mapping[str, Any]
 LOSSES = ("loss", "kl", "mlm", "cosine")

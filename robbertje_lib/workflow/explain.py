@@ -20,9 +20,9 @@ from robbertje_lib.experiment.profile import LAST_STAGE, is_there
 from robbertje_lib.experiment.provenance import commit, producers, read_records
 from robbertje_lib.experiment.run import open_run
 from robbertje_lib.experiment.sources import Source, catalogue
+from robbertje_lib.experiment.words import duration, short
 from robbertje_lib.show import figures
 from robbertje_lib.show.report import PACKAGES
-from robbertje_lib.show.words import duration, short
 
 WIDTH = 100
 DIGITS = 16  # of a hash, in the tree; the records hold all 64

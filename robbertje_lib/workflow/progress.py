@@ -13,7 +13,7 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import hardware, read_records
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.show.words import clock, duration, gigabytes, short
+from robbertje_lib.experiment.words import clock, duration, gigabytes, short
 
 HEARTBEAT = 300  # seconds between lines while a long stage runs and nobody watches a terminal
 BAR = 20  # characters

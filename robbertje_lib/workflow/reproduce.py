@@ -17,7 +17,7 @@ from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Profile, TeacherTraining
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.show.words import gigabytes, short
+from robbertje_lib.experiment.words import gigabytes, short
 from robbertje_lib.tasks import check_tasks
 from robbertje_lib.workflow.processes import project_environment
 from robbertje_lib.workflow.progress import Earlier, Planned, Progress, announce, conclude, earlier_times

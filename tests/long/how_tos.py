@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from robbertje_lib.show.words import duration
+from robbertje_lib.experiment.words import duration
 
 PROJECT = Path(__file__).resolve().parents[2]
 PEOPLE = ["teacher", "baker", "doctor", "singer", "painter", "farmer", "driver", "nurse", "sailor", "writer"]

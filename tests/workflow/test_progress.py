@@ -10,7 +10,7 @@ from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.run import open_run
-from robbertje_lib.show.words import duration
+from robbertje_lib.experiment.words import duration
 from robbertje_lib.workflow.progress import Earlier, Planned, Progress, announce, earlier_times
 
 PLANNED = [Planned("10_corpus", "not made yet"), Planned("20_teacher", "the profile changed")]
