@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from robbertje_lib.corpus import readers
-from robbertje_lib.corpus.preparation import build_corpus, read_pool
+from robbertje_lib.corpus.pool import read_pool
+from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation.pseudo_perplexity import score_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
