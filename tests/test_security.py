@@ -107,7 +107,7 @@ def test_a_manifest_that_reaches_outside_the_cache_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     manifest = tmp_path / "sources.tsv"
-    manifest.write_text("\t".join(sources.COLUMNS) + f"\nboeken\t{url}\t1\t{'a' * 64}\t\teigen\n")
+    manifest.write_text("\t".join(sources.COLUMNS) + f"\nboeken\t{url}\t1\t{'a' * 64}\teigen\n")
     monkeypatch.setattr(sources, "MANIFEST", manifest)
     with pytest.raises(UserError, match="is not a plain https://HOST/PATH address; correct it"):
         sources.fetch("boeken")
