@@ -57,12 +57,12 @@ def source_files(name: str, dropped: Counter[str]) -> list[Path]:
             )
         return [path]
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file()]
-        files = sorted(p for p in found if _kind(p) is not None)
+        every = [p for p in path.rglob("*") if p.is_file()]
+        files = sorted(p for p in every if _kind(p) is not None)
         if not files:
             raise UserError(f"corpus.sources: the folder '{name}' holds no .txt or .jsonl files; add one")
-        if len(files) < len(found):
-            dropped["own text: neither .txt nor .jsonl (files)"] += len(found) - len(files)
+        if len(files) < len(every):
+            dropped["own text: neither .txt nor .jsonl (files)"] += len(every) - len(files)
         return files
     hint = did_you_mean(name, [*TEXT_GROUPS, sources.KNOWN_ANSWER])
     raise UserError(f"corpus.sources: no source, file or folder '{name}'; {hint}")
