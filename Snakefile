@@ -39,6 +39,7 @@ CORPUS = [here(run.paths.corpus(*pair) / "state.json") for pair in profile.arms]
 HELD_OUT = here(run.paths.held_out / "state.json")
 TOKENIZER = here(run.paths.tokenizer / "tokenizer.json")
 TEACHER = [model("teacher")] if isinstance(profile.teacher, TeacherTraining) else []
+TEACHER_TEXT = [here(run.paths.teacher_text / "state.json")] if TEACHER else []
 RELEASED = {name: profile.released(name) for name in profile.models if profile.released(name)}
 
 
@@ -70,6 +71,8 @@ def modules(stage, *tasks):
     """What the notebook imports, without other tasks and, where the text is real, without known-answer Dutch."""
     also = {f"tasks.{task}" for task in tasks}
     others = {f"tasks.{task}" for task in TASKS} - also
+    if stage == "10_corpus":
+        also |= {f"corpus.arms.{arm}" for arm in profile.corpus.arms}
     ignore = INFRASTRUCTURE | others | (set() if KNOWN_ANSWER else {"known_answer"}) | (set() if stage[:2] == "90" else DISPLAY)
     return [str(module) for module in modules_of(paths.NOTEBOOKS / f"{stage}.ipynb", ignore, also)]
 
@@ -108,12 +111,15 @@ rule corpus:
         results=[],
         text=list(map(str, profile.corpus.own_files())),
     output:
-        results=[*CORPUS, HELD_OUT, TOKENIZER, *(result("corpus", f"{arm}.json") for arm in dict(map(reversed, profile.arms)))],
+        results=[
+            *CORPUS, HELD_OUT, *TEACHER_TEXT, TOKENIZER,
+            *(result("corpus", f"{name}.json") for name in ("documents", *profile.corpus.arms)),
+        ],
         notebook=executed("10_corpus"),
         record=record("10_corpus"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "corpus", "tokenizer", *PLANTED, *([] if TEACHER else ["teacher"])),
+        digest=profile.digest("seed", "corpus", "tokenizer", *PLANTED, "teacher.join_probability" if TEACHER else "teacher"),
     threads: ALL
     shell: RUN
 
@@ -122,7 +128,7 @@ rule teacher:
     input:
         notebook=notebook("20_teacher"),
         modules=modules("20_teacher"),
-        results=[*CORPUS, HELD_OUT, TOKENIZER],
+        results=[*TEACHER_TEXT, HELD_OUT, TOKENIZER],
     output:
         results=[result("teacher.json"), model("teacher")],
         notebook=executed("20_teacher"),
@@ -247,7 +253,7 @@ rule claims_and_figures:
         notebook=notebook("90_claims_and_figures"),
         modules=modules("90_claims_and_figures"),
         results=[
-            *(result("corpus", f"{arm}.json") for arm in dict(map(reversed, profile.arms))),
+            *(result("corpus", f"{arm}.json") for arm in profile.corpus.arms),
             *([result("teacher.json")] if TEACHER else []),
             *(result("distillation", f"{student}.json") for student in profile.trained),
             *(file for files in COMPARED.values() for file in files),

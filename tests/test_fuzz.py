@@ -53,9 +53,9 @@ CROWS = (
     '2,"Ja, hij.","Ja, zij.",antistereo,gender\n'
 ).encode("mac_roman")
 MANIFEST = (
-    b"group\turl\tbytes\tsha256\tgit_blob_sha1\tlicence\n"
-    b"boeken\thttps://voorbeeld.nl/een%20boek.txt\t12\t" + b"a" * 64 + b"\t\teigen\n"
-    b"boeken\thttps://voorbeeld.nl/twee.txt\t7\t\t" + b"b" * 40 + b"\teigen\n"
+    b"group\turl\tbytes\tsha256\tlicence\n"
+    b"boeken\thttps://voorbeeld.nl/een%20boek.txt\t12\t" + b"a" * 64 + b"\teigen\n"
+    b"boeken\thttps://voorbeeld.nl/twee.txt\t7\t" + b"b" * 64 + b"\teigen\n"
 )
 NOVEL = (
     b"Character set encoding: UTF-8\n\n*** START OF THIS PROJECT GUTENBERG EBOOK HUIS ***\n\nEr stond een huis aan de rand\n"

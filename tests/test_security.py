@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import pytest
 import torch
 
 from robbertje_lib.conclusions.claims import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.corpus.preparation import sample_table
 from robbertje_lib.corpus.readers import source_files
 from robbertje_lib.experiment import paths, sources
 from robbertje_lib.experiment.artefacts import read_json, write_json
@@ -109,7 +107,7 @@ def test_a_manifest_that_reaches_outside_the_cache_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     manifest = tmp_path / "sources.tsv"
-    manifest.write_text("\t".join(sources.COLUMNS) + f"\nboeken\t{url}\t1\t{'a' * 64}\t\teigen\n")
+    manifest.write_text("\t".join(sources.COLUMNS) + f"\nboeken\t{url}\t1\t{'a' * 64}\teigen\n")
     monkeypatch.setattr(sources, "MANIFEST", manifest)
     with pytest.raises(UserError, match="is not a plain https://HOST/PATH address; correct it"):
         sources.fetch("boeken")
@@ -192,15 +190,6 @@ def test_html_in_results_names_and_profile_is_shown_not_run(run: Run, monkeypatc
     assert "script" not in tags
     assert not [attrs for tag, attrs in page.tags if "onerror" in attrs or attrs.get("src") == "x"]
     assert page.text.count("document.title = 'taken'") > 20 and "<script>x</script>" in str(page.tags)
-
-
-def test_html_in_a_corpus_line_is_shown_not_run(run: Run) -> None:
-    for arm in ("non_shuffled", "shuffled", "merged"):
-        write_json(run.paths.result("corpus", f"{arm}.json"), {"arm": arm, "sample_lines": [SCRIPT]})
-    shown = sample_table(run)
-    assert isinstance(shown, pd.DataFrame)
-    html = shown._repr_html_()  # what a notebook shows
-    assert "<script>" not in html and "&lt;script&gt;" in html
 
 
 # --- models ----------------------------------------------------------------------------------------------

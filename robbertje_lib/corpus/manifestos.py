@@ -48,7 +48,7 @@ def read_manifesto(path: Path, dropped: Counter[str]) -> Iterator[list[str]]:
     document: list[str] = []
     words = 0
     for paragraph in _paragraphs(_content_lines(text, dropped)):
-        document.append(_mend(paragraph, vocabulary))
+        document.append(_mended(paragraph, vocabulary))
         words += paragraph.count(" ") + 1
         if words >= DOCUMENT_WORDS:
             yield document
@@ -116,7 +116,7 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
         yield " ".join(paragraph)
 
 
-def _mend(paragraph: str, vocabulary: set[str]) -> str:
+def _mended(paragraph: str, vocabulary: set[str]) -> str:
     paragraph = BROKEN_WORD.sub("", " ".join(paragraph.split())).replace("\u00ad", "")
     paragraph = ITEM_LETTER.sub("", GLUED.sub(r"\1 ", LEADING_CAPITALS.sub("", paragraph)))
 

@@ -36,7 +36,7 @@ def read_novel(path: Path, dropped: Counter[str]) -> Iterator[list[str]]:
 
     Raises `UserError` if the file is not a Gutenberg text or not in the encoding that its header declares.
     """
-    text = _decode(path)
+    text = _text_as_declared(path)
     start = START.search(text)
     end = END.search(text, start.end()) if start else None
     if not start or not end:
@@ -57,13 +57,13 @@ def read_novel(path: Path, dropped: Counter[str]) -> Iterator[list[str]]:
         if reason := "table of contents, notes or colophon" if within_list else _furniture(block):
             dropped[f"novels: {reason}"] += 1
         else:
-            chapter.append(_mend(block))
+            chapter.append(_unwrapped(block))
             words += chapter[-1].count(" ") + 1
     if chapter:
         yield chapter
 
 
-def _decode(path: Path) -> str:
+def _text_as_declared(path: Path) -> str:
     raw = path.read_bytes()
     declared = ENCODING.search(raw[:5000])
     name = declared.group(1).decode("ascii", "replace") if declared else "UTF-8"
@@ -104,6 +104,6 @@ def _furniture(block: str) -> str | None:
     return None
 
 
-def _mend(block: str) -> str:
+def _unwrapped(block: str) -> str:
     text = " ".join(block.split())
     return FOOTNOTE_MARK.sub("", EMPHASIS.sub(r"\1", text)).replace("~", "").replace("--", "—")

@@ -5,20 +5,15 @@ A user's own text is `.txt` (a blank line between documents, one paragraph a lin
 `{"id": ..., "text": ...}` a line, one paragraph a line in `text`), plain or compressed.
 """
 
-import bz2
-import contextlib
-import gzip
-import importlib
 import json
-import lzma
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import IO, Any
+
+from fsspec.core import OpenFile, get_compression
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import compressions
 
 from robbertje_lib.corpus import manifestos, novels
 from robbertje_lib.experiment import sources
@@ -32,12 +27,7 @@ TEXT_GROUPS: dict[str, Callable[[Path, Counter[str]], Iterator[list[str]]]] = {
     "novels": novels.read_novel,
     "manifestos": manifestos.read_manifesto,
 }
-COMPRESSED: dict[str, Callable[[Path], Any]] = {
-    ".gz": partial(gzip.open, mode="rb"),
-    ".bz2": partial(bz2.open, mode="rb"),
-    ".xz": partial(lzma.open, mode="rb"),
-    ".zst": lambda path: _open_zstandard(path),
-}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -67,12 +57,12 @@ def source_files(name: str, dropped: Counter[str]) -> list[Path]:
             )
         return [path]
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file()]
-        files = sorted(p for p in found if _kind(p) is not None)
+        every = [p for p in path.rglob("*") if p.is_file()]
+        files = sorted(p for p in every if _kind(p) is not None)
         if not files:
             raise UserError(f"corpus.sources: the folder '{name}' holds no .txt or .jsonl files; add one")
-        if len(files) < len(found):
-            dropped["own text: neither .txt nor .jsonl (files)"] += len(found) - len(files)
+        if len(files) < len(every):
+            dropped["own text: neither .txt nor .jsonl (files)"] += len(every) - len(files)
         return files
     hint = did_you_mean(name, [*TEXT_GROUPS, sources.KNOWN_ANSWER])
     raise UserError(f"corpus.sources: no source, file or folder '{name}'; {hint}")
@@ -170,35 +160,17 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, stripped, decompressed on the way."""
+    if path.suffix == ".zst" and "zst" not in compressions:  # Python has it from 3.14 on
+        raise UserError(f"{path}: reading .zst takes `pip install backports.zstd`, or compress the file with gzip")
     number = 0
     try:
-        with COMPRESSED.get(path.suffix, lambda p: p.open("rb"))(path) as stream:
+        with OpenFile(LocalFileSystem(), str(path), compression=get_compression(str(path), "infer")) as stream:
             for raw in stream:
                 number += 1
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").strip().replace("\0", "")
     except UnicodeDecodeError:
         raise UserError(f"{path}, line {number}: expected UTF-8 text; convert the file") from None
-    except _damage() as error:
+    except Exception as error:  # each decompressor raises errors of its own
         raise UserError(
             f"{path}, after line {number}: cannot be read ({error}); expected a whole {path.suffix} file"
         ) from None
-
-
-def _zstandard() -> ModuleType | None:
-    # Python has zstandard from 3.14 on; before, it takes a package that few need.
-    for name in ("compression.zstd", "backports.zstd"):
-        with contextlib.suppress(ModuleNotFoundError):
-            return importlib.import_module(name)
-    return None
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """What the decompressors raise."""
-    known = (OSError, EOFError, lzma.LZMAError, zlib.error)
-    return known if (module := _zstandard()) is None else (*known, module.ZstdError)
-
-
-def _open_zstandard(path: Path) -> IO[bytes]:
-    if (module := _zstandard()) is None:
-        raise UserError(f"{path}: reading .zst takes `pip install backports.zstd`, or compress the file with gzip")
-    return module.open(path, "rb")

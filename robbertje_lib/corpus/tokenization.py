@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from robbertje_lib.corpus.lines import SplitDocument
 from robbertje_lib.experiment import profile
+from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.run import Run
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # ids 0 to 4, as in RoBERTa
 LINES_PER_BATCH = 10_000
@@ -103,3 +106,23 @@ def tokenize_lines(lines: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> 
                 result.n_tokens.append(len(piece) + 2)
                 begin = end
     return result
+
+
+def write_tokenizer(run: Run, documents: Iterable[SplitDocument]) -> PreTrainedTokenizerFast:
+    """Train the profile's tokenizer on `documents`, or take the released teacher's; save it for every later stage."""
+    settings, teacher = run.profile.tokenizer, run.profile.teacher
+    if isinstance(teacher, profile.HubTeacher):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(teacher.hub, revision=teacher.revision, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the tokenizer of {teacher.hub} cannot be had ({error}); connect to the internet"
+            ) from None
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise UserError(f"{teacher.hub} has no fast tokenizer, which token positions need; name another teacher")
+        tokenizer.model_max_length = settings.maximum_length  # the released tokenizers name none
+    else:
+        tokenizer = train_tokenizer((text for document in documents for text in document.lines), settings)
+    with atomic_path(run.paths.tokenizer) as folder:
+        tokenizer.save_pretrained(folder)
+    return tokenizer

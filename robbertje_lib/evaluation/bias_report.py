@@ -227,7 +227,7 @@ def lean(log_odds: Floats, documents: Integers) -> Floats:
 
 def _documents_that_mention(run: Run, words: Sequence[str]) -> dict[str, int]:
     """In how many documents of the training text each word stands."""
-    folder = run.paths.corpus(run.profile.corpus.selections[0], "non_shuffled")
+    folder = run.paths.corpus(*run.profile.arms[0])
     if not folder.is_dir():
         raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
     store = open_store(folder)

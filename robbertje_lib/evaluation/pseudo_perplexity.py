@@ -234,7 +234,7 @@ def score_models(
         tables.append(_table(name, scores))
         progress(f"{name}: PPPL {results[name]['corpus']:,.1f}, {len(scores.log_prob):,} tokens in {seconds:.1f} s")
         if unigram is None:  # the teacher's tokenizer made the token store
-            arm = run.paths.corpus(run.profile.corpus.selections[0], "non_shuffled")
+            arm = run.paths.corpus(*run.profile.arms[0])
             unigram = unigram_pseudo_perplexity(TokenStore(arm), scores, model)
     teacher, floor = results["teacher"], _floor(run, lines)
     summary = {key: teacher[key] for key in ("lines", "tokens", "dropped", "windowed")} | {

@@ -103,18 +103,26 @@ class HubDataset:
         return cls(name, revision or None, config or None)
 
 
+# Files of `results/corpus/` and folders of `corpus/` that hold no arm.
+NO_ARMS = ("documents", "held_out", "teacher")
+
+
 class Corpus(Section):
-    """Text and its arms (paper section on pre-training data; facts: OSCAR, 1 GB per arm, merged p = 0.5)."""
+    """Text, its held-out part, and its arms: the same text in different orders (paper, section on pre-training data).
+
+    The paper: OSCAR, 1000 MB an arm, merged with probability 0.5. MB are 10^6 bytes of UTF-8, newlines included.
+    """
 
     # Groups of `sources`, `known_answer`, a folder or file of the user's, or `hub:ORG/NAME@REVISION[:CONFIG]`.
     sources: list[str] = Field(min_length=1)
-    arm_megabytes: Annotated[float, Field(gt=0), Scaled(0.02)]  # text each arm may take, 10^6 bytes of UTF-8
-    merge_probability: Fraction = 0.5
+    arms: Annotated[list[Name], AfterValidator(_distinct)] = Field(min_length=1)  # built for every selection
+    arm_megabytes: Annotated[float, Field(gt=0), Scaled(0.02)]  # text each arm may take
+    merge_probability: Fraction = 0.5  # of a document's next line to join the current one, in arms that merge
     selections: Annotated[list[Literal["head", "same_lines"]], AfterValidator(_distinct)] = Field(
         default=["head"], min_length=1
     )
-    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the documents, by bytes
-    sample_lines: Positive = 10  # shown in the notebook, per arm
+    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the text, in whole documents
+    sample_lines: Positive = 10  # kept of each arm to be shown
 
     @field_validator("sources")
     @classmethod
@@ -127,6 +135,14 @@ class Corpus(Section):
                 raise ValueError(f"no source '{source}': {did_you_mean(source, known)} (your own text: ./file.txt)")
         return list(_distinct(sources))
 
+    @field_validator("arms")
+    @classmethod
+    def _free(cls, arms: list[str]) -> list[str]:
+        for arm in arms:
+            if arm in NO_ARMS:
+                raise ValueError(f"'{arm}' is reserved; rename the arm")
+        return arms
+
     def own_files(self) -> list[Path]:
         """The user's own files among the sources, those in folders included, in a fixed order."""
         own = [Path(source) for source in self.sources if "/" in source and not source.startswith("hub:")]
@@ -136,10 +152,13 @@ class Corpus(Section):
 
 
 class Tokenizer(Section):
-    """`bpe`: byte-level BPE as RobBERT; `word`: one token a word, so that token and word coincide."""
+    """How text becomes tokens, where the teacher is trained here; of a released teacher, its own tokenizer is taken.
+
+    `bpe`: byte-level BPE as RobBERT; `word`: one token a word, so that token and word coincide.
+    """
 
     kind: Literal["bpe", "word"] = "bpe"
-    vocabulary: Positive = 8000
+    vocabulary: Positive = 8000  # entries, special tokens included
     maximum_length: Annotated[int, Field(ge=8)] = 128  # positions, special tokens included
 
     @model_validator(mode="after")
@@ -150,17 +169,24 @@ class Tokenizer(Section):
 
 
 class TeacherTraining(Section):
-    """A small RoBERTa, trained first as a causal and then as a masked language model."""
+    """A small RoBERTa, trained first as a causal and then as a masked language model.
+
+    It reads all training documents once, whatever arms there are, each next line of a document joined to the current
+    one with `join_probability`. That is a setting of its own, so that no setting of an arm reaches the teacher. At 0
+    the teacher would see one sentence a sequence: its later positions would stay untrained, and students that read
+    merged lines would be taught there by noise.
+    """
 
     layers: Positive
-    heads: Positive
-    hidden: Positive
-    feed_forward: Positive
+    heads: Positive  # a layer; they divide `hidden`
+    hidden: Positive  # width of the embeddings and of every layer
+    feed_forward: Positive  # width within a layer
+    join_probability: Fraction = 0.5
     tokens: Annotated[int, Field(gt=0), Scaled(20_000)]  # real tokens seen in all
-    causal_share: Fraction = 0.5
+    causal_share: Fraction = 0.5  # of `tokens`, seen in the causal phase
     tokens_per_update: Positive = 2048
-    learning_rate: Rate = 1e-3
-    warmup: Fraction = 0.05
+    learning_rate: Rate = 1e-3  # the highest, at the end of the warm-up
+    warmup: Fraction = 0.05  # of the updates
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Fraction = 0.0
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens, in the masked phase
@@ -222,13 +248,16 @@ class Shape(Section):
     """A student's architecture; the hidden size is the teacher's, as the cosine loss needs."""
 
     layers: Positive
-    heads: Positive
-    feed_forward: Positive
+    heads: Positive  # a layer
+    feed_forward: Positive  # width within a layer
     teacher_layers: list[Annotated[int, Field(ge=0)]] = []  # copied by recipes that start from the teacher
 
 
 class Recipe(Section):
-    """How a student is trained. `as_published` holds the released models' settings; each difference is one field."""
+    """How a student is trained. `as_published` holds the released models' settings; each difference is one field.
+
+    The loss is weight_kl * KL(teacher, student) at `temperature` + weight_mlm * MLM + weight_cosine * cosine distance.
+    """
 
     initialisation: Literal["random", "teacher_layers"]
     freeze_positions: bool
@@ -239,18 +268,18 @@ class Recipe(Section):
     batch_size: Positive  # per forward pass
     update_size: Positive  # per optimizer update
     normalisation: Literal["micro_batch", "update"]  # what a loss term is averaged over
-    learning_rate: Rate
-    warmup: Fraction
+    learning_rate: Rate  # the highest, at the end of the warm-up
+    warmup: Fraction  # of the updates
     weight_decay: Annotated[float, Field(ge=0)]
     adam_betas: tuple[Momentum, Momentum] = Field(default=(0.9, 0.98), strict=False)
     adam_epsilon: Rate = 1e-6
-    gradient_clip: Rate = 5.0
+    gradient_clip: Rate = 5.0  # largest norm of an update's gradient
     temperature: Rate = 2.0
     weight_kl: Annotated[float, Field(ge=0)] = 5.0
     weight_mlm: Annotated[float, Field(ge=0)] = 2.0
     weight_cosine: Annotated[float, Field(ge=0)] = 1.0
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    mask_smoothing: Annotated[float, Field(ge=0)] = 0.7
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens
+    mask_smoothing: Annotated[float, Field(ge=0)] = 0.7  # the exponent of `smoothed`
     dropout: Fraction = 0.1
     amount: Annotated[int, Field(gt=0), Scaled(1)]  # how many of `amount_unit` to train on
     amount_unit: Literal["tokens", "updates", "sequences"]
@@ -270,7 +299,7 @@ RELEASED = "released"  # stands where the recipe does, for students that are not
 class Student(Section):
     """A student to distil, or with `hub` a released one, of which arm and shape only say what it is."""
 
-    arm: Literal["non_shuffled", "shuffled", "merged"]
+    arm: Name  # one of `corpus.arms`; of a released student any arm that there is
     shape: str
     hub: HubId | None = Field(default=None, exclude_if=_is_none)
     revision: str | None = Field(default=None, validate_default=True, exclude_if=_is_none)
@@ -303,13 +332,15 @@ class Student(Section):
 
 
 class PseudoPerplexity(Section):
+    """Pseudo-perplexity on held-out text: how many lines, and how many resamples an interval is drawn from."""
+
     lines: Annotated[int, Field(gt=0), Scaled(20)]  # drawn from the held-out documents
     tokens_per_batch: Positive = 2048  # positions in a forward pass; tens of thousands suit a GPU
-    bootstrap: Positive = 1000
+    bootstrap: Positive = 1000  # resamples
 
 
-class Task(Section):
-    """One fine-tuning task; sizes cap the splits (None takes all)."""
+class TaskSettings(Section):
+    """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all."""
 
     data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
     train: Annotated[int | None, Field(gt=0), Scaled(60)] = None
@@ -319,25 +350,29 @@ class Task(Section):
 
 
 class Finetuning(Section):
-    tasks: dict[str, Task] = Field(min_length=1)
+    """How every model is fine-tuned on every task: a random search per model, then a run a seed."""
+
+    tasks: dict[str, TaskSettings] = Field(min_length=1)
     # The seeds themselves, or how many: 5 for 1 to 5.
     seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
     epochs: Rate = 3.0
-    batch_size: Positive = 16
+    batch_size: Positive = 16  # examples
     trials: Positive = 1  # random-search draws per model, judged on the validation split
     # Ranges of the random search: the learning rate is drawn log-uniformly, the weight decay uniformly.
     learning_rate: Annotated[tuple[Rate, Rate], AfterValidator(_ordered)] = Field(default=(5e-5, 5e-5), strict=False)
     weight_decay: Annotated[
         tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_ordered)
     ] = Field(default=(0.01, 0.01), strict=False)
-    accumulation: list[Positive] = Field(default=[1], min_length=1)
+    accumulation: list[Positive] = Field(default=[1], min_length=1)  # batches an update, one drawn per trial
     early_stopping: Annotated[int, Field(ge=0)] = 0  # evaluations without improvement; 0 is off
     evaluations: Positive = 1  # on the validation split, per run
 
 
 class GenderBias(Section):
+    """The probes for gender bias."""
+
     templates: list[str] = Field(min_length=1)  # `<mask>` is the pronoun, `<T>` the profession
-    permutations: Positive = 10_000
+    permutations: Positive = 10_000  # a test of two models' bias
     planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
 
@@ -351,20 +386,30 @@ class GenderBias(Section):
 
 
 class Significance(Section):
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    permutations: Positive = 10_000
-    bootstrap: Positive = 2000
+    """The tests of every comparison of two models."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05  # of Holm's adjusted p
+    permutations: Positive = 10_000  # a permutation test
+    bootstrap: Positive = 2000  # resamples an interval is drawn from
     equivalence_margin: Rate = 0.01  # accuracies or F1 closer than this count as alike
 
 
 class Efficiency(Section):
-    lines: Annotated[int, Field(gt=0), Scaled(8)] = 200
-    repeats: Positive = 5
-    batch_size: Positive = 32
+    """Timing of the models: latency on single lines and throughput on batches."""
+
+    lines: Annotated[int, Field(gt=0), Scaled(8)] = 200  # timed
+    repeats: Positive = 5  # of every timing
+    batch_size: Positive = 32  # lines a forward pass, for throughput
 
 
 class Profile(Section):
-    name: Name
+    """One experiment, whole: what text, which models, how they are trained, and how they are judged.
+
+    Sizes count real tokens, `<s>` and `</s>` included, where they say tokens; megabytes are 10^6 bytes; learning
+    rates are those of AdamW. All randomness derives from `seed`, but for fine-tuning, which has `finetuning.seeds`.
+    """
+
+    name: Name  # of the YAML file, and of the run's folder
     description: str
     text: Literal["real", "known_answer"]  # what may be concluded; stamped on every figure
     seed: Seed
@@ -379,7 +424,7 @@ class Profile(Section):
     gender_bias: GenderBias
     significance: Significance = Significance()
     efficiency: Efficiency = Efficiency()
-    budget: Annotated[float, Field(gt=0, le=1)] = 1.0
+    budget: Annotated[float, Field(gt=0, le=1)] = 1.0  # what every `Scaled` field has been multiplied by
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -399,6 +444,9 @@ class Profile(Section):
                     )
             if student.released:
                 continue
+            if student.arm not in self.corpus.arms:
+                nearest = did_you_mean(student.arm, self.corpus.arms)
+                raise ValueError(f"students.{name}.arm: '{student.arm}' is not listed in corpus.arms; {nearest}")
             if (
                 self.recipes[student.recipe].initialisation == "teacher_layers"
                 and not self.shapes[student.shape].teacher_layers
@@ -466,8 +514,8 @@ class Profile(Section):
 
     @property
     def arms(self) -> list[tuple[str, str]]:
-        """The (selection, arm) pairs to build, in a fixed order."""
-        return [(s, arm) for s in self.corpus.selections for arm in ("non_shuffled", "shuffled", "merged")]
+        """The (selection, arm) pairs to build, in the profile's order."""
+        return [(selection, arm) for selection in self.corpus.selections for arm in self.corpus.arms]
 
     @property
     def stages(self) -> list[str]:

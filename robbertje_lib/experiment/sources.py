@@ -1,12 +1,11 @@
 """Data files: where they come from, that they are the right ones, and where they lie on this machine.
 
-`data/sources.tsv` lists every file by group, with its URL and checksum. A file is taken from the first of:
-`ROBBERTJE_MIRROR` (a folder or a base URL that serves https://HOST/PATH as HOST/PATH), or the URL itself,
-kept in `ROBBERTJE_CACHE` (by default the user's cache folder). A folder mirror is read in place. The cache
-has the same layout as a mirror, so one can be copied to a machine without internet and serve as the other.
+`data/sources.tsv` lists every file by group, with its URL and SHA-256. A file is taken from `ROBBERTJE_MIRROR` (a
+folder, read in place, or a base URL, which serve https://HOST/PATH as HOST/PATH), or else from its URL. What is
+downloaded is kept in `ROBBERTJE_CACHE` (by default the user's cache folder) as a registry of pooch's. The cache
+has the layout of a mirror, so one can be copied to a machine without internet and serve as the other.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -26,18 +25,17 @@ MANIFEST = paths.DATA / "sources.tsv"
 DOWNLOADS = 8  # at once; the files are small, so waiting for the server is most of the work
 TIMEOUT = 30  # seconds without an answer
 KNOWN_ANSWER = "known_answer"  # the source that is generated, and has no files
-COLUMNS = ("group", "url", "bytes", "sha256", "git_blob_sha1", "licence")
+COLUMNS = ("group", "url", "bytes", "sha256", "licence")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of the manifest. `sha256` may be empty: the git blob id is checked then."""
+    """One file of the manifest."""
 
     group: str
     url: str
     bytes: int
     sha256: str
-    git_blob_sha1: str
     licence: str
 
     @property
@@ -56,20 +54,6 @@ class Source:
 
     def _not_plain(self) -> UserError:
         return UserError(f"{MANIFEST}: {self.url!r:.200} is not a plain https://HOST/PATH address; correct it")
-
-    def matches(self, path: Path) -> bool:
-        """Whether `path` holds exactly this file."""
-        if path.stat().st_size != self.bytes:
-            return False
-        if self.sha256:
-            return pooch.file_hash(str(path), alg="sha256") == self.sha256
-        return git_blob_id(path) == self.git_blob_sha1
-
-
-def git_blob_id(path: Path) -> str:
-    """The id git gives a file's content: SHA-1 of `blob SIZE`, a zero byte and the content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def catalogue() -> dict[str, list[Source]]:
@@ -90,15 +74,12 @@ def catalogue() -> dict[str, list[Source]]:
 def _parse(line: str, number: int) -> Source:
     fields = line.split("\t")
     if len(fields) == len(COLUMNS):
-        group, url, size, sha256, blob, licence = fields
-        hashes = re.fullmatch(r"([0-9a-f]{64})?\t([0-9a-f]{40})?", f"{sha256}\t{blob}") and (sha256 or blob)
-        if group and hashes and re.fullmatch(r"[0-9]{1,18}", size):
-            source = Source(group, url, int(size), sha256, blob, licence)
+        group, url, size, sha256, licence = fields
+        if group and re.fullmatch(r"[0-9a-f]{64}", sha256) and re.fullmatch(r"[0-9]{1,18}", size):
+            source = Source(group, url, int(size), sha256, licence)
             _ = source.location  # refuses an address that leads out of the cache
             return source
-    raise UserError(
-        f"{MANIFEST}, line {number}: expected a group, an address, a size in bytes, a SHA-256 or git blob id, a licence"
-    )
+    raise UserError(f"{MANIFEST}, line {number}: expected a group, an address, a size in bytes, a SHA-256, a licence")
 
 
 def fetch(group: str) -> list[Path]:
@@ -129,7 +110,7 @@ def _from_folder(source: Source, folder: Path) -> Path:
     if not path.is_file():
         raise UserError(f"the mirror has no {path}; add it, or unset ROBBERTJE_MIRROR to download it")
     try:
-        right = source.matches(path)
+        right = pooch.file_hash(str(path), alg="sha256") == source.sha256
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give yourself the right to read it") from None
     if not right:
@@ -138,60 +119,45 @@ def _from_folder(source: Source, folder: Path) -> Path:
 
 
 def _from_web(sources: list[Source], mirror: str) -> list[Path]:
-    cache = cache_folder()
-    with ThreadPoolExecutor(DOWNLOADS) as pool:
-        present = pool.map(partial(_cached, cache), sources)
-        missing = [source for source, found in zip(sources, present, strict=True) if not found]
-        if missing:
-            with tqdm(total=sum(s.bytes for s in missing), unit="B", unit_scale=True, desc=missing[0].group) as bar:
-                jobs = [pool.submit(_download, source, cache, mirror) for source in missing]
-                try:
-                    for source, job in zip(missing, jobs, strict=True):
-                        job.result()
-                        bar.update(source.bytes)
-                except UserError:
-                    pool.shutdown(cancel_futures=True)
-                    raise
-    return [cache / source.location for source in sources]
-
-
-def _cached(cache: Path, source: Source) -> bool:
-    """Whether the cache holds the whole file. One that cannot be read is fetched anew."""
-    try:
-        return (cache / source.location).is_file() and source.matches(cache / source.location)
-    except OSError:
-        return False
-
-
-def _download(source: Source, cache: Path, mirror: str) -> None:
-    url = f"{mirror.rstrip('/')}/{quote(source.location)}" if mirror else source.url
-    target = cache / source.location
-    damaged = f"{target} has a wrong checksum and cannot be fetched anew: " if target.is_file() else ""
-    # pooch writes to a temporary name, checks, then renames, and fetches again where the file's hash is wrong.
+    base = mirror.rstrip("/")
+    registry = pooch.create(
+        path=cache_folder(),
+        base_url="",
+        registry={source.location: f"sha256:{source.sha256}" for source in sources},
+        urls={s.location: f"{base}/{quote(s.location)}" if mirror else s.url for s in sources},
+    )
     pooch.get_logger().setLevel(logging.WARNING)
+    missing = sum(source.bytes for source in sources if not (registry.abspath / source.location).is_file())
+    with (
+        ThreadPoolExecutor(DOWNLOADS) as pool,
+        tqdm(total=missing, unit="B", unit_scale=True, desc=sources[0].group, disable=not missing) as bar,
+    ):
+        jobs = [pool.submit(_fetch, source, registry, bar) for source in sources]
+        try:
+            return [job.result() for job in jobs]
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _fetch(source: Source, registry: pooch.Pooch, bar: tqdm) -> Path:
+    """The file in the cache: pooch checks what is there, and downloads to a temporary name what is missing or wrong."""
+    target, url = registry.abspath / source.location, registry.get_url(source.location)
+    absent = not target.is_file()
     try:
-        if damaged and not source.sha256:
-            target.unlink()  # without a SHA-256, pooch would take the damaged file for the right one
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{source.sha256}" if source.sha256 else None,
-            fname=target.name,
-            path=target.parent,
-            downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
-        )
-        right = source.matches(target)
-        if not right:
-            target.unlink()
-    except ValueError:
-        right = False
+        target.parent.mkdir(parents=True, exist_ok=True)  # pooch's own way fails where two threads do it at once
+        registry.fetch(source.location, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
     except OSError as error:
         if error.errno is not None:  # from the disk; those of requests are OSErrors without a number
             raise UserError(
                 f"cannot keep {target} ({error.strerror}); free some space, or set ROBBERTJE_CACHE to another folder"
             ) from None
+        damaged = "" if absent else f"{target} has a wrong checksum and cannot be fetched anew: "
         raise UserError(
             f"{damaged}cannot reach {url} ({type(error).__name__}); connect to the internet, or set ROBBERTJE_MIRROR "
             "to a folder or URL that has it" + (f", after deleting {target}" if damaged else "")
         ) from None
-    if not right:
-        raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror")
+    except ValueError:
+        raise UserError(f"{url} now serves another file (wrong checksum); nothing was kept; use a mirror") from None
+    bar.update(source.bytes if absent else 0)
+    return target

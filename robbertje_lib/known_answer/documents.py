@@ -147,27 +147,27 @@ class _Distributions:
         self._shared: dict[Any, Drawable] = {}  # what configurations have in common
 
     def arcs(self, state: int, configuration: int) -> Drawable:
-        found = self._arcs.get((state, configuration))
-        if found is None:
+        drawable = self._arcs.get((state, configuration))
+        if drawable is None:
             arcs = self._model.automaton.arcs[state]
             indices = [self._at(arc.weight.shape, configuration) for arc in arcs]
             key = (state, *indices)
             if key not in self._shared:
                 weights = [float(arc.weight[index]) for arc, index in zip(arcs, indices, strict=True)]
                 self._shared[key] = _drawable(arcs, weights)
-            found = self._arcs[state, configuration] = self._shared[key]
-        return found
+            drawable = self._arcs[state, configuration] = self._shared[key]
+        return drawable
 
     def words(self, slot: Slot, configuration: int) -> Drawable:
-        found = self._words.get((slot, configuration))
-        if found is None:
+        drawable = self._words.get((slot, configuration))
+        if drawable is None:
             assert slot.table is not None
             probabilities = slot.table.probabilities
             key = (slot, self._at(probabilities.shape[1:], configuration))
             if key not in self._shared:
                 self._shared[key] = _drawable(slot.table.words, [float(row[key[1]]) for row in probabilities])
-            found = self._words[slot, configuration] = self._shared[key]
-        return found
+            drawable = self._words[slot, configuration] = self._shared[key]
+        return drawable
 
     def indices(self, name: str, row: int, probabilities: Floats) -> Drawable:
         key = (name, row)

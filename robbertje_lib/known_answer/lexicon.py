@@ -55,11 +55,11 @@ class Lexicon:
     @cached_property
     def articles(self) -> dict[str, str]:
         """Every singular noun that takes an article, and that article."""
-        found = dict.fromkeys(self.occupations, "de")
+        articles = dict.fromkeys(self.occupations, "de")
         for topic in self.topics:
             for source in (*(group.nouns for group in topic.groups), topic.places, topic.people):
-                found |= {noun: article for article, nouns in source.items() for noun in nouns}
-        return found
+                articles |= {noun: article for article, nouns in source.items() for noun in nouns}
+        return articles
 
 
 @lru_cache

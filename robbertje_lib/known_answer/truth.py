@@ -131,40 +131,28 @@ class Truth:
 
     def configurations(self, tokens: Sequence[str]) -> Configurations:
         """The latent configurations that `tokens` can tell apart, with their prior probabilities."""
-        model, unique = self.model, sorted(set(tokens))
-        found = {
-            mention: sorted({index for token in unique for index in self._holders[mention].get(token, [])})
+        model, words = self.model, set(tokens)
+        present = {  # indices of the values of which the line shows a token
+            mention: sorted({index for word in words for index in self._holders[mention].get(word, [])})
             for mention in MENTIONS
         }
-        n_topics, n_stances, n_genders, n_groups, n_articles = model.sizes
-
-        def with_lump(prior: Floats, mention: str) -> Floats:
-            """(rows, 1 + candidates): what is not in the line first, then each value that is."""
-            own = prior[:, found[mention]]
-            lump = prior.sum(axis=1, keepdims=True) - own.sum(axis=1, keepdims=True)
-            return np.concatenate([np.clip(lump, 0, 1), own], axis=1)
-
-        name, city = with_lump(model.priors["name"], "name"), with_lump(model.priors["city"], "city")
-        organisation = with_lump(model.priors["organisation"], "organisation")
-        occupation = np.stack(
-            [with_lump(model.priors["occupation"] * given, "occupation") for given in model.gender_given_occupation], 1
-        )  # (topics, genders, 1 + candidates)
-        # Items not in the line are lumped by group and article, on which other words depend.
+        name, city, organisation = (
+            _with_lump(model.priors[mention], present[mention]) for mention in ("name", "city", "organisation")
+        )
+        occupation = np.stack(  # (topics, genders, 1 + candidates)
+            [
+                _with_lump(model.priors["occupation"] * given, present["occupation"])
+                for given in model.gender_given_occupation
+            ],
+            1,
+        )
+        kind, item = self._items(present["item"])
+        _, n_stances, n_genders, n_groups, n_articles = model.sizes
         kinds = n_groups * n_articles
-        kind = np.tile(np.arange(kinds + len(found["item"])), (n_topics, 1))
-        item = np.zeros(kind.shape)
-        item[:, :kinds] = self._item_kind_prior()
-        for column, index in enumerate(found["item"], start=kinds):
-            noun = model.values["item"][index][0]
-            for t in range(n_topics):
-                group, article = model.item_kind[t].get(noun, (0, 0))
-                kind[t, column] = group * n_articles + article
-                item[t, column] = model.priors["item"][t, index]
-                item[t, kind[t, column]] -= item[t, column]
         prior = (
             model.topic_prior[:, None, None, None, None, None, None, None]
             * np.full((1, n_stances, 1, 1, 1, 1, 1, 1), 1 / n_stances)
-            * np.clip(item, 0, 1)[:, None, None, :, None, None, None, None]
+            * item[:, None, None, :, None, None, None, None]
             * occupation[:, None, :, None, :, None, None, None]
             * name[None, None, :, None, None, :, None, None]
             * city[0][None, None, None, None, None, None, :, None]
@@ -178,18 +166,32 @@ class Truth:
             cell=((topic * n_stances + stance) * n_genders + gender) * kinds + kind[topic, i],
             stance=stance,
             chosen=chosen,
-            candidates={mention: [model.values[mention][index] for index in found[mention]] for mention in MENTIONS},
+            candidates={mention: [model.values[mention][index] for index in present[mention]] for mention in MENTIONS},
         )
 
-    def _item_kind_prior(self) -> Floats:
-        """(topics, groups * articles)."""
+    def _items(self, present: Sequence[int]) -> tuple[np.ndarray, Floats]:
+        """Kind (group and article) and prior probability, (topics, kinds + present) each.
+
+        First come the items not in the line, lumped by kind, on which other words depend; then each that is present.
+        """
         model = self.model
-        total = np.zeros((model.sizes[0], model.sizes[3] * model.sizes[4]))
-        for t, kinds in enumerate(model.item_kind):
+        n_topics, _, _, n_groups, n_articles = model.sizes
+        kinds = n_groups * n_articles
+        kind = np.tile(np.arange(kinds + len(present)), (n_topics, 1))
+        item = np.zeros(kind.shape)
+        for t, of_topic in enumerate(model.item_kind):
             for index, (noun,) in enumerate(model.values["item"]):
-                if noun in kinds:
-                    total[t, kinds[noun][0] * model.sizes[4] + kinds[noun][1]] += model.priors["item"][t, index]
-        return total
+                if noun in of_topic:
+                    group, article = of_topic[noun]
+                    item[t, group * n_articles + article] += model.priors["item"][t, index]
+        for column, index in enumerate(present, start=kinds):
+            noun = model.values["item"][index][0]
+            for t in range(n_topics):
+                group, article = model.item_kind[t].get(noun, (0, 0))
+                kind[t, column] = group * n_articles + article
+                item[t, column] = model.priors["item"][t, index]
+                item[t, kind[t, column]] -= item[t, column]
+        return kind, np.clip(item, 0, 1)
 
     def _passes(
         self, line: str, merge_probability: float, whole_document: bool
@@ -238,16 +240,16 @@ class Truth:
         Of a mention it is the arc's alone: what the document mentions is in the configuration.
         """
         if (state, word) not in self._matches:
-            found = self._matches[state, word] = []
+            matches = self._matches[state, word] = []
             for arc in self.model.automaton.arcs[state]:
                 if arc.slot.mention is not None:
                     if word in self._holders[arc.slot.mention]:
-                        found.append((arc, self._flat(arc.weight)))
+                        matches.append((arc, self._flat(arc.weight)))
                     continue
                 assert arc.slot.table is not None
                 for written, row in zip(arc.slot.table.words, arc.slot.table.probabilities, strict=True):
                     if _as_written(written, arc) == word:
-                        found.append((arc, self._flat(arc.weight) * self._flat(row)))
+                        matches.append((arc, self._flat(arc.weight) * self._flat(row)))
         return self._matches[state, word]
 
     def _flat(self, values: Floats) -> Floats:
@@ -322,6 +324,13 @@ def opening_share(model: Model, sentences: int, merge_probability: float) -> flo
     if opening + later == 0:
         raise UserError(f"not known-answer Dutch: a line of {sentences} sentences is longer than any document")
     return opening / (opening + later)
+
+
+def _with_lump(prior: Floats, present: Sequence[int]) -> Floats:
+    """(rows, 1 + present): the probability of all that is not in the line first, then that of each value that is."""
+    own = prior[:, present]
+    lump = prior.sum(axis=1, keepdims=True) - own.sum(axis=1, keepdims=True)
+    return np.concatenate([np.clip(lump, 0, 1), own], axis=1)
 
 
 def _as_written(word: str, arc: Arc) -> str:

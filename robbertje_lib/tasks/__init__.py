@@ -64,19 +64,19 @@ class Task:
     """
 
     name: str
-    kind: str | Callable[["profile.Task"], str]
+    kind: str | Callable[["profile.TaskSettings"], str]
     metric: Literal["accuracy", "f1"]
-    read: Callable[["profile.Task", "Run", int], Examples]
+    read: Callable[["profile.TaskSettings", "Run", int], Examples]
     data: tuple[str, ...] = ()
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keep: Literal["head", "tail", "both", "mask"] = "head"
     extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float | int]] | None = None
 
-    def option(self, settings: "profile.Task", name: str) -> str:
+    def option(self, settings: "profile.TaskSettings", name: str) -> str:
         """The profile's choice for the option `name`, or its default."""
         return str(settings.options.get(name, self.options[name][0]))
 
-    def check(self, settings: "profile.Task") -> None:
+    def check(self, settings: "profile.TaskSettings") -> None:
         """Raise `UserError` for data or options that this task does not know."""
         where = f"finetuning.tasks.{self.name}"
         if self.data and settings.data not in self.data:
@@ -123,7 +123,7 @@ def all_tasks() -> dict[str, Task]:
     return found
 
 
-def check_tasks(tasks: Mapping[str, "profile.Task"]) -> None:
+def check_tasks(tasks: Mapping[str, "profile.TaskSettings"]) -> None:
     """Raise `UserError` if a profile's `finetuning.tasks` name a task, data or an option that there is not."""
     for name, settings in tasks.items():
         get_task(name).check(settings)

@@ -37,7 +37,7 @@ BOL_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 HUB_VALIDATION = 0.025  # of the training reviews: about 500, as in the paper's runs
 
 
-def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
+def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
     """The reviews that the profile asks for."""
     if settings.data == "known_answer":
         return known_answer_examples("dbrd", LABELS, settings, run, seed)

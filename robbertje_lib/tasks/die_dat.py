@@ -39,7 +39,7 @@ MISS_RANK = 2048  # RobBERT searched this many fill-ins for one of the two prono
 ZERO_SHOT_BATCH = 64
 
 
-def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
+def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
     """The pronouns of the held-out documents, or of known-answer Dutch."""
     form = TASK.option(settings, "form")
     if settings.data == "known_answer":

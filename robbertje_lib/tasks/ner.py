@@ -35,7 +35,7 @@ DAMAGED = (
 )
 
 
-def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
+def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
     """The sentences that the profile asks for."""
     if settings.data == "known_answer":
         return known_answer_examples("ner", LABELS, settings, run, seed)

@@ -30,7 +30,7 @@ RENAMED = {"CONJ": "CCONJ"}
 FILES = {"train": "-ud-train.conllu", "validation": "-ud-dev.conllu", "test": "-ud-test.conllu"}
 
 
-def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
+def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
     """The sentences that the profile asks for."""
     if settings.data == "known_answer":
         return known_answer_examples("pos", LABELS, settings, run, seed)

@@ -84,7 +84,7 @@ def split_by_document(
 
 
 def known_answer_examples(
-    task: str, labels: tuple[str, ...], settings: "profile.Task", run: "Run", seed: int
+    task: str, labels: tuple[str, ...], settings: "profile.TaskSettings", run: "Run", seed: int
 ) -> Examples:
     """The task's examples in known-answer Dutch, as many as the profile asks for.
 

@@ -21,7 +21,7 @@ SEMEVAL_SETS = {"TRAIN": "train", "TRIAL": "validation", "TEST": "test"}
 NEEDED = ("pair_ID", "sentence_A", "sentence_B", "entailment_label", "SemEval_set")
 
 
-def read(settings: "profile.Task", run: "Run", seed: int) -> Examples:
+def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
     """The sentence pairs that the profile asks for."""
     if settings.data == "known_answer":
         return known_answer_examples("sick_nl", LABELS, settings, run, seed)

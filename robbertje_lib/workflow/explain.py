@@ -256,7 +256,7 @@ class _Tree:
         elif group := catalogue().get(name):
             yield _group(name, group)
             if self.every_source or len(group) <= 3:
-                yield from (f"- {Path(source.location).name}  {_checksum(source)}" for source in group)
+                yield from (f"- {Path(source.location).name}  sha256 {source.sha256}" for source in group)
         else:
             path = Path(name)
             yield f"{name}: your own, " + (f"now sha256 {sha256(path)}" if path.exists() else "no longer there")
@@ -321,13 +321,9 @@ def _environments(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _group(name: str, group: Sequence[Source]) -> str:
-    listed = hashlib.sha256("".join(f"{_checksum(source)}\n" for source in group).encode()).hexdigest()
+    listed = hashlib.sha256("".join(f"sha256 {source.sha256}\n" for source in group).encode()).hexdigest()
     files = f"{len(group)} file{'s' if len(group) > 1 else ''}, {sum(s.bytes for s in group) / 1e6:.1f} MB"
     return f"{name}: {files}, listed in robbertje_lib/data/sources.tsv; sha256 of their hashes {listed[:DIGITS]}"
-
-
-def _checksum(source: Source) -> str:
-    return f"sha256 {source.sha256}" if source.sha256 else f"git blob {source.git_blob_sha1}"
 
 
 def _state(path: Path, recorded: str) -> str:

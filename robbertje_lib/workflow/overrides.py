@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from robbertje_lib.corpus.arms import check_arms
 from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import beside, parse_profile, read_profile, read_yaml
@@ -43,6 +44,7 @@ def derive(profile: str, assignments: str) -> Path:
         changed = _replaced(changed, path.split("."), value)
     changed = beside(changed, Path.cwd())  # the file's own are absolute by now; those just given are seen from here
     made = parse_profile(changed, where=f"{source.name} with {assignments.strip()}")
+    check_arms(made)
     check_tasks(made.finetuning.tasks)
     name = _name(base.name, {_shortest(path, known): value for path, value in given.items()})
     comment = [

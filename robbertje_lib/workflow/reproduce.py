@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from robbertje_lib.corpus.arms import check_arms
 from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Profile, TeacherTraining
@@ -127,6 +128,7 @@ def _command(run: Run, profile: str, budget: float, cores: int, wanted: Sequence
 
 def _open(profile: str, budget: float) -> Run:
     run = open_run(profile, budget)
+    check_arms(run.profile)
     check_tasks(run.profile.finetuning.tasks)
     try:
         run.paths.run.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,9 @@ def _settle_dates(run: Run) -> None:
 
 def disk_needed(profile: Profile) -> int:
     """Bytes a run takes, roughly: token stores, models, and the checkpoints of the training that is under way."""
-    text = len(profile.arms) * profile.corpus.arm_megabytes * 1e6 * 3  # the lines, four bytes a token, temporary copies
+    trained = isinstance(profile.teacher, TeacherTraining)
+    stores = len(profile.arms) + 4 * trained  # the teacher's text is that of four arms
+    text = stores * profile.corpus.arm_megabytes * 1e6 * 3  # the lines, four bytes a token, temporary copies
     if isinstance(profile.teacher, TeacherTraining):
         width = profile.teacher.hidden
         weights = (profile.tokenizer.vocabulary + 12 * profile.teacher.layers * width) * width * 4

@@ -33,7 +33,7 @@ def bpe(maximum_length: int) -> PreTrainedTokenizerFast:
 def tiny_run(students: int = 1, **finetuning: Any) -> Run:
     """A run of the smoke profile with random models, small enough to fine-tune in a second."""
     base = open_run("smoke")
-    task = {n: profile.Task(data="known_answer", **SIZES) for n in ("dbrd", "ner", "sick_nl", "die_dat", "pos")}
+    task = {n: profile.TaskSettings(data="known_answer", **SIZES) for n in ("dbrd", "ner", "sick_nl", "die_dat", "pos")}
     settings = {"tasks": task, "seeds": [1, 2], "epochs": 1.0, "batch_size": 8, **finetuning}
     chosen = dict(list(base.profile.students.items())[:students])
     changed = base.profile.finetuning.model_copy(update=settings)
@@ -153,7 +153,7 @@ def test_a_run_that_stands_still_is_stopped_and_its_best_state_tested() -> None:
 
 def test_a_model_learns() -> None:
     """Most words of known-answer Dutch have one tag, which a tiny model finds without any pre-training."""
-    run = tiny_run(tasks={"pos": profile.Task(data="known_answer", train=200, validation=20, test=50)})
+    run = tiny_run(tasks={"pos": profile.TaskSettings(data="known_answer", train=200, validation=20, test=50)})
     task, pretrained = encoded(run, "pos")
     outcome = finetuning_trainer.fine_tune(pretrained, task, HyperParameters(1e-2, 0.0, 1, 3.0, 16, 1, 0), 1, True)
     baseline = majority_baseline("accuracy", task.gold["train"], task.gold["test"])
@@ -186,7 +186,7 @@ def test_a_task_of_one_file_and_one_profile_line_goes_through(tmp_path: Path, mo
         "TASK = Task('weer', 'text_classification', 'accuracy', read)\n"
     )
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
-    run = tiny_run(tasks={"weer": profile.Task(data="zelf")}, seeds=[1])
+    run = tiny_run(tasks={"weer": profile.TaskSettings(data="zelf")}, seeds=[1])
     scores = finetuning.finetune_task(run, "weer")
     assert scores["examples"] == {"train": 20, "validation": 20, "test": 20}
     assert scores["majority_baseline"] == 0.5

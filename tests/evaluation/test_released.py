@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from robbertje_lib.corpus import readers
-from robbertje_lib.corpus.preparation import build_corpus, read_pool
+from robbertje_lib.corpus.pool import read_pool
+from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation.pseudo_perplexity import score_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
@@ -54,7 +55,12 @@ def profile_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     raw: dict[str, Any] = {**PUBLISHED, "name": "mine", "teacher": {"hub": "./my_teacher"}}
     raw["tokenizer"] = {**PUBLISHED["tokenizer"], "maximum_length": POSITIONS}
     raw["pseudo_perplexity"] = {"lines": 20, "bootstrap": 50}
-    raw["corpus"] = {"sources": ["./text.txt"], "arm_megabytes": 0.02, "held_out_fraction": 0.4}
+    raw["corpus"] = {
+        "sources": ["./text.txt"],
+        "arms": ["non_shuffled"],
+        "arm_megabytes": 0.02,
+        "held_out_fraction": 0.4,
+    }
     raw["students"] = {}
     for name, student in PUBLISHED["students"].items():
         raw["students"][name] = {**student, "revision": SHA}
@@ -169,7 +175,12 @@ def test_a_dataset_is_streamed_in_a_drawn_order(dataset: Path) -> None:
 
 def test_a_dataset_makes_a_corpus_and_is_read_no_further_than_needed(dataset: Path, tmp_path: Path) -> None:
     raw = {**PUBLISHED, "name": "mine"}
-    raw["corpus"] = {"sources": ["hub:./set"], "arm_megabytes": 0.001, "held_out_fraction": 0.1}
+    raw["corpus"] = {
+        "sources": ["hub:./set"],
+        "arms": ["non_shuffled"],
+        "arm_megabytes": 0.001,
+        "held_out_fraction": 0.1,
+    }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     pool = read_pool(open_run(str(tmp_path / "mine.yaml")))
     assert 4 * 1000 / 0.9 <= sum(d.bytes for d in pool.documents) < 4 * 1000 / 0.9 + 100

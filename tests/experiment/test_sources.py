@@ -22,7 +22,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
-    """A web server with two files, and a manifest that names them, the second by its git blob id alone."""
+    """A web server with two files, and a manifest that names them."""
     folder = tmp_path / "site"
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     host = f"127.0.0.1:{server.server_port}"
@@ -31,10 +31,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
         path = folder / "map" / name.replace("%20", " ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest() if name != "twee.txt" else ""
-        rows.append(f"boeken\thttp://{host}/map/{name}\t{len(content)}\t{digest}\t{sources.git_blob_id(path)}\teigen")
+        digest = hashlib.sha256(content).hexdigest()
+        rows.append(f"boeken\thttp://{host}/map/{name}\t{len(content)}\t{digest}\teigen")
     manifest = tmp_path / "sources.tsv"
-    manifest.write_text("group\turl\tbytes\tsha256\tgit_blob_sha1\tlicence\n" + "\n".join(rows) + "\n")
+    manifest.write_text("group\turl\tbytes\tsha256\tlicence\n" + "\n".join(rows) + "\n")
     monkeypatch.setattr(sources, "MANIFEST", manifest)
     monkeypatch.setenv("ROBBERTJE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ROBBERTJE_MIRROR", raising=False)
@@ -118,7 +118,7 @@ def test_a_mirror_folder_is_read_in_place_and_checked(site: tuple[str, Path], mo
 )
 def test_an_address_that_leaves_the_cache_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="not a plain"):
-        _ = sources.Source("g", url, 1, "", "", "").location
+        _ = sources.Source("g", url, 1, "", "").location
 
 
 def test_an_unknown_group_names_the_nearest() -> None:
@@ -131,11 +131,10 @@ def test_the_manifest_is_complete() -> None:
     assert len({source.location for source in every}) == len(every) == 253
     for source in every:
         assert source.url.startswith("https://") and source.bytes > 0 and source.licence
-        assert len(source.sha256) == 64 or len(source.git_blob_sha1) == 40
+        assert len(source.sha256) == 64
 
 
 def test_the_mirror_serves_every_group(mirror: Path) -> None:
     for group, entries in sources.catalogue().items():
         paths = sources.fetch(group)
         assert [path.stat().st_size for path in paths] == [entry.bytes for entry in entries]
-        assert all(sources.git_blob_id(path) == entry.git_blob_sha1 for path, entry in zip(paths, entries, strict=True))

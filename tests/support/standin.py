@@ -14,7 +14,10 @@ from robbertje_lib.experiment import paths
 
 # Each stage's own stand-in module, and the result files its notebook writes (`model:` and `store:` are folders).
 STAGES = {
-    "10_corpus": ("standin_corpus", ["store:arms", "store:held_out", "tokenizer", "corpus/{arm}.json"]),
+    "10_corpus": (
+        "standin_corpus",
+        ["store:arms", "store:held_out", "store:teacher", "tokenizer", "corpus/documents.json", "corpus/{arm}.json"],
+    ),
     "20_teacher": ("standin_teacher", ["teacher.json", "model:teacher"]),
     "30_distillation": ("standin_distillation", ["distillation/{student}.json", "model:{student}"]),
     "40_pseudo_perplexity": ("standin_pseudo_perplexity", ["pseudo_perplexity.json", "pseudo_perplexity.parquet"]),
@@ -40,6 +43,8 @@ def write(run, names, **values):
 def locate(run, name, arm):
     if name == "store:arms":
         return run.paths.corpus("head", arm) / "state.json"
+    if name == "store:teacher":
+        return run.paths.teacher_text / "state.json"
     if name == "store:held_out":
         return run.paths.held_out / "state.json"
     if name == "tokenizer":

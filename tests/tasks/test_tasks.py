@@ -345,7 +345,7 @@ def add_task(monkeypatch: pytest.MonkeyPatch, task: tasks.Task) -> None:
 
 @pytest.mark.parametrize("task", ["dbrd", "die_dat", "ner", "pos", "sick_nl"])
 def test_every_task_takes_known_answer_dutch(task: str) -> None:
-    settings = profile.Task(data="known_answer", train=30, validation=10, test=20)
+    settings = profile.TaskSettings(data="known_answer", train=30, validation=10, test=20)
     data = tasks.load_task(smoke(tasks={task: settings}), task)
     assert data.counts["examples"] == {"train": 30, "validation": 10, "test": 20}
     assert set(data.test.column_names) >= {"example_id", *tasks.COLUMNS[data.kind]}
@@ -355,7 +355,7 @@ def test_sizes_are_drawn_with_the_seed_and_counted(monkeypatch: pytest.MonkeyPat
     made = {split: [{**r, "example_id": f"{split}{r['example_id']}"} for r in rows(50)] for split in tasks.SPLITS}
     task = tasks.Task("proef", "text_classification", "accuracy", lambda *_: tasks.Examples(("dat", "die"), made))
     add_task(monkeypatch, task)
-    run = smoke(tasks={"proef": profile.Task(data="x", train=20, test=5)})
+    run = smoke(tasks={"proef": profile.TaskSettings(data="x", train=20, test=5)})
     data, again = tasks.load_task(run, "proef"), tasks.load_task(run, "proef")
     assert data.train["example_id"] == again.train["example_id"]
     assert data.counts["not_sampled"] == {"train": 30, "validation": 0, "test": 45}
@@ -364,17 +364,25 @@ def test_sizes_are_drawn_with_the_seed_and_counted(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("nre", profile.Task(data="conll2002"), "no task 'nre': did you mean 'ner'"),
-        ("ner", profile.Task(data="conll2003"), "'conll2003' is unknown; did you mean 'conll2002'"),
-        ("dbrd", profile.Task(data="hub", options={"kep": "tail"}), "unknown option 'kep'; did you mean 'keep'"),
-        ("dbrd", profile.Task(data="hub", options={"keep": "middle"}), "'middle' is not a choice; choose from: both"),
-        ("pos", profile.Task(data="known_answer", train=5), "pos.validation: known_answer needs a size"),
-        ("pos", profile.Task(data="lassysmall-r2.5"), r"no file \*-ud-train.conllu"),
-        ("die_dat", profile.Task(data="held_out"), "held_out is missing; run the notebook 10_corpus"),
+        ("nre", profile.TaskSettings(data="conll2002"), "no task 'nre': did you mean 'ner'"),
+        ("ner", profile.TaskSettings(data="conll2003"), "'conll2003' is unknown; did you mean 'conll2002'"),
+        (
+            "dbrd",
+            profile.TaskSettings(data="hub", options={"kep": "tail"}),
+            "unknown option 'kep'; did you mean 'keep'",
+        ),
+        (
+            "dbrd",
+            profile.TaskSettings(data="hub", options={"keep": "middle"}),
+            "'middle' is not a choice; choose from: both",
+        ),
+        ("pos", profile.TaskSettings(data="known_answer", train=5), "pos.validation: known_answer needs a size"),
+        ("pos", profile.TaskSettings(data="lassysmall-r2.5"), r"no file \*-ud-train.conllu"),
+        ("die_dat", profile.TaskSettings(data="held_out"), "held_out is missing; run the notebook 10_corpus"),
     ],
 )
 def test_bad_settings_are_one_clear_line(
-    name: str, settings: profile.Task, message: str, request: pytest.FixtureRequest
+    name: str, settings: profile.TaskSettings, message: str, request: pytest.FixtureRequest
 ) -> None:
     if settings.data.startswith("lassysmall"):
         request.getfixturevalue("mirror")
@@ -399,11 +407,11 @@ def test_mistakes_in_a_user_s_task_are_named(
     task = tasks.Task("proef", "text_classification", "accuracy", lambda *_: tasks.Examples(("dat", "die"), made))
     add_task(monkeypatch, task)
     with pytest.raises(UserError, match=message):
-        tasks.load_task(smoke(tasks={"proef": profile.Task(data="x")}), "proef")
+        tasks.load_task(smoke(tasks={"proef": profile.TaskSettings(data="x")}), "proef")
 
 
 def test_die_dat_comes_from_the_held_out_store() -> None:
-    run = smoke(tasks={"die_dat": profile.Task(data="held_out")})
+    run = smoke(tasks={"die_dat": profile.TaskSettings(data="held_out")})
     texts = [f"De man die {word} zag, en het kind dat zweeg." for word in ("niets", "alles", "iets")] * 10
     store = Dataset.from_dict({"text": texts, "document_id": [f"d{i // 3}" for i in range(30)]})
     store.save_to_disk(str(run.paths.held_out))
@@ -457,4 +465,4 @@ def test_a_profile_with_a_task_that_there_is_not_ends_in_one_line(
     name: str, settings: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        tasks.check_tasks({name: profile.Task(**settings)})
+        tasks.check_tasks({name: profile.TaskSettings(**settings)})

@@ -104,6 +104,12 @@ def test_an_edited_task_reruns_that_task(aged: Path) -> None:
     assert list(_plan(aged)) == ["50_finetuning-pos", "70_significance", "80_efficiency", "90_claims_and_figures"]
 
 
+def test_an_edited_arm_reruns_the_corpus(aged: Path) -> None:
+    (aged / "robbertje_lib" / "corpus" / "arms" / "shuffled.py").touch()
+    planned = _plan(aged)
+    assert list(planned) == ALL and planned["10_corpus"] == "changed: shuffled.py"
+
+
 def test_only_as_far_as_asked(aged: Path) -> None:
     for name in ("corpus", "pseudo_perplexity"):
         (aged / "robbertje_lib" / f"standin_{name}.py").touch()

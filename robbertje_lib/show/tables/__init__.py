@@ -1,0 +1,1 @@
+"""Tables for people: how they look, and a module for each stage's own."""
