@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
@@ -33,6 +32,7 @@ from robbertje_lib.experiment.artefacts import read_json, write_json
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.length_batches import batches_of_rows
 from robbertje_lib.models.log_probs import Progress
 from robbertje_lib.models.masked_lm import MaskedLM, evaluated_models, load_evaluated
 from robbertje_lib.models.shapes import parameter_count
@@ -205,16 +205,15 @@ def _both(
 
 
 def _batches(model: MaskedLM, lines: Sequence[str], size: int, device: torch.device) -> list[Batch]:
-    lengths = np.array([len(ids) for ids in model.tokenizer(list(lines), verbose=False)["input_ids"]])
-    order = np.argsort(lengths, kind="stable")
+    lengths = [len(ids) for ids in model.tokenizer(list(lines), verbose=False)["input_ids"]]
     options = {"padding": True, "truncation": True, "max_length": model.maximum_length, "return_tensors": "pt"}
     return [
         {
             key: value.to(device)
-            for key, value in model.tokenizer([lines[i] for i in order[start : start + size]], **options).items()
+            for key, value in model.tokenizer([lines[i] for i in rows], **options).items()
             if key in INPUTS
         }
-        for start in range(0, len(order), size)
+        for rows in batches_of_rows(lengths, size)
     ]
 
 

@@ -6,10 +6,7 @@ A file takes `input_ids` and `attention_mask` (batch, length) int64 and gives `l
 
 import copy
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from robbertje_lib.experiment.artefacts import atomic_path, remove
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.masked_lm import MaskedLM
+from robbertje_lib.models.quiet import quiet
 from robbertje_lib.statistics.resampling import bootstrapped_scores, ratio
 
 Batch = dict[str, Tensor]
@@ -86,7 +84,7 @@ def quantise(source: Path, target: Path) -> None:
     try:
         # Folds the transposed weights; without it the language-modelling head would stay in float32.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        with atomic_path(target) as temporary, _quiet():
+        with atomic_path(target) as temporary, quiet():
             quantize_dynamic(str(prepared), str(temporary), weight_type=QuantType.QInt8, per_channel=True)
     finally:
         remove(prepared)
@@ -115,7 +113,7 @@ def _example(model: MaskedLM) -> Batch:
 def _trace(model: MaskedLM, exported: torch.nn.Module, example: Batch) -> torch.onnx.ONNXProgram:
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.maximum_length)}
     try:
-        with _quiet(), torch.inference_mode(False), torch.no_grad():
+        with quiet(), torch.inference_mode(False), torch.no_grad():
             program = torch.onnx.export(
                 exported,
                 kwargs=example,
@@ -147,22 +145,6 @@ def _check(name: str, model: torch.nn.Module, exported: OnnxModel, example: Batc
 def _first_line(error: Exception) -> str:
     cause: Any = error.__cause__ or error
     return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that are not installed, the quantiser of every attention mask it leaves alone."""
-    loggers = [logging.getLogger("torch.onnx"), logging.getLogger()]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @dataclass(frozen=True)

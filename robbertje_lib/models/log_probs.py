@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from robbertje_lib.models.cpu_kernels import packed_weights
+from robbertje_lib.models.length_batches import Integers, batches_of_tokens
 from robbertje_lib.models.masked_lm import MaskedLM, Precision
 
 TOKENS_PER_BATCH = 2048  # what a CPU's caches like; a GPU wants tens of thousands
-Integers = NDArray[np.integer]
 Floats = NDArray[np.floating]
 Progress = Callable[[str], None]
 SECONDS_BETWEEN_REPORTS = 30.0
@@ -61,19 +61,6 @@ def vocabulary_log_probs(
         yield batch, logits.log_softmax(1).cpu().numpy()
 
 
-def length_batches(lengths: Integers, tokens_per_batch: int) -> Iterator[Integers]:
-    """Indices in batches of at most `tokens_per_batch` positions, padding counted, longest first.
-
-    A batch holds at least one sequence. Sorting by length leaves next to no padding.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = max(1, tokens_per_batch // int(lengths[order[start]]))
-        yield order[start : start + rows]
-        start += rows
-
-
 def _predictions(
     model: MaskedLM,
     sequences: Sequence[Integers],
@@ -91,7 +78,7 @@ def _predictions(
     lengths = sequence_lengths[queries.sequence]
     report = _reporter(int(lengths.sum()), progress)
     with packed_weights(model.model) if precision == "float32" else nullcontext():
-        for batch in length_batches(lengths, tokens_per_batch):
+        for batch in batches_of_tokens(lengths, tokens_per_batch):
             width = np.arange(int(lengths[batch[0]]))
             real = width < lengths[batch][:, None]
             ids = flat[np.where(real, starts[queries.sequence[batch]][:, None] + width, 0)]

@@ -16,11 +16,11 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, is_folder
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.quiet import quiet
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -119,7 +119,7 @@ def load_masked_lm(source: str | Path, revision: str | None = None, name: str | 
     # `revision` has no meaning for a folder, and transformers warns about it.
     options: dict[str, Any] = {"trust_remote_code": False, "revision": None if Path(source).is_dir() else revision}
     options = {key: value for key, value in options.items() if value is not None}
-    with _quiet():
+    with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
             model, report = AutoModelForMaskedLM.from_pretrained(
@@ -255,18 +255,3 @@ def _gathering(module: nn.Module | None, rows: Tensor, columns: Tensor) -> Itera
         yield
     finally:
         handle.remove()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars or load reports: a stage's log should show the stage."""
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from robbertje_lib.evaluation.pseudo_perplexity import TokenScores, _most_central, _window_starts, pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.models.log_probs import length_batches
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from tests.support.small_models import FAMILIES, LINES, POSITIONS, save_small_model
 
@@ -111,15 +110,6 @@ def test_windows_cover_every_token_with_context(tokens: int, room: int) -> None:
         inner = (np.arange(tokens) >= room // 2) & (np.arange(tokens) < tokens - room // 2)
         # At least a quarter of a window on either side, except near the ends of the line.
         assert (np.minimum(offset, room - 1 - offset)[inner] >= room // 4 - 1).all()
-
-
-@settings(max_examples=100, deadline=None)
-@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=60), budget=st.integers(1, 300))
-def test_batches_hold_every_query_once_within_budget(lengths: list[int], budget: int) -> None:
-    array = np.array(lengths)
-    batches = list(length_batches(array, budget))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    assert all(len(b) == 1 or len(b) * array[b].max() <= budget for b in batches)
 
 
 def test_summary_of_known_values() -> None:
