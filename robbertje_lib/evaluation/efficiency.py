@@ -32,9 +32,10 @@ from robbertje_lib.experiment.artefacts import read_json, write_json
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
 from robbertje_lib.models.length_batches import batches_of_rows
-from robbertje_lib.models.log_probs import Progress
-from robbertje_lib.models.masked_lm import MaskedLM, evaluated_models, load_evaluated
+from robbertje_lib.models.log_probs import Report
+from robbertje_lib.models.masked_lm import MaskedLM
 from robbertje_lib.models.shapes import parameter_count
 
 Key = TypeVar("Key", bound=Hashable)
@@ -43,7 +44,7 @@ PAUSE = 0.005  # seconds; the threads of whatever ran before go on waiting activ
 FORMS = {"torch": "torch", "fp32": "ONNX", "int8": "ONNX, int8"}
 
 
-def measure_models(run: Run, also: str = "", progress: Progress = print) -> dict[str, Any]:
+def measure_models(run: Run, also: str = "", progress: Report = print) -> dict[str, Any]:
     """Measure every model of the run on the same held-out lines; write `efficiency.json` and the ONNX files.
 
     `also` names further masked language models to measure, folders or hub ids with spaces between them. A model that
@@ -96,7 +97,7 @@ def measure_models(run: Run, also: str = "", progress: Progress = print) -> dict
 
 
 def _export(
-    run: Run, models: Mapping[str, MaskedLM], progress: Progress
+    run: Run, models: Mapping[str, MaskedLM], progress: Report
 ) -> tuple[dict[str, dict[str, OnnxModel]], dict[str, str]]:
     """The ONNX forms of each model (none where it cannot be exported), and why not, by name."""
     exporter = Exporter()

@@ -25,8 +25,9 @@ from robbertje_lib.distillation.batching import TokenStore
 from robbertje_lib.experiment.artefacts import open_store, read_parquet, write_json, write_parquet
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.log_probs import TOKENS_PER_BATCH, Floats, Integers, Progress, Queries, token_log_probs
-from robbertje_lib.models.masked_lm import MaskedLM, Precision, evaluated_models, load_evaluated
+from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
+from robbertje_lib.models.log_probs import TOKENS_PER_BATCH, Floats, Integers, Queries, Report, token_log_probs
+from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision
 from robbertje_lib.statistics.resampling import bootstrapped_scores, ratio
 
 
@@ -73,8 +74,8 @@ def pseudo_perplexity(
     model: MaskedLM,
     lines: Sequence[str],
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    precision: ScoringPrecision = "float32",
+    progress: Report | None = None,
 ) -> TokenScores:
     """Score every real token of `lines` once, special tokens excluded.
 
@@ -208,7 +209,7 @@ def held_out_lines(run: Run, count: int) -> list[str]:
 
 
 def score_models(
-    run: Run, also: str = "", precision: Precision = "float32", progress: Progress = print
+    run: Run, also: str = "", precision: ScoringPrecision = "float32", progress: Report = print
 ) -> dict[str, Any]:
     """Score every model of the run on the same held-out lines; write `pseudo_perplexity.json` and `.parquet`.
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from robbertje_lib.models.cpu_kernels import packed_weights
 from robbertje_lib.models.length_batches import Integers, batches_of_tokens
-from robbertje_lib.models.masked_lm import MaskedLM, Precision
+from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision
 
 TOKENS_PER_BATCH = 2048  # what a CPU's caches like; a GPU wants tens of thousands
 Floats = NDArray[np.floating]
-Progress = Callable[[str], None]
+Report = Callable[[str], None]
 SECONDS_BETWEEN_REPORTS = 30.0
 
 
@@ -37,8 +37,8 @@ def token_log_probs(
     sequences: Sequence[Integers],
     queries: Queries,
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    precision: ScoringPrecision = "float32",
+    progress: Report | None = None,
 ) -> Floats:
     """Log-probability of the token that stands at each query's position: (n_queries,) float64, natural log."""
     result = np.empty(len(queries.sequence))
@@ -66,8 +66,8 @@ def _predictions(
     sequences: Sequence[Integers],
     queries: Queries,
     tokens_per_batch: int,
-    precision: Precision,
-    progress: Progress | None,
+    precision: ScoringPrecision,
+    progress: Report | None,
 ) -> Iterator[tuple[Integers, torch.Tensor, torch.Tensor]]:
     """Yield (query indices, logits (n, vocabulary) float32, tokens asked for (n,) int64)."""
     if not len(queries.sequence):
@@ -93,7 +93,7 @@ def _predictions(
             report(int(lengths[batch].sum()))
 
 
-def _reporter(total: int, progress: Progress | None) -> Callable[[int], None]:
+def _reporter(total: int, progress: Report | None) -> Callable[[int], None]:
     """Call the result with each batch's positions: says now and then how far it is, and how much time is left."""
     start = last = time.monotonic()
     done = 0

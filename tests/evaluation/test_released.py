@@ -18,7 +18,7 @@ from robbertje_lib.evaluation.pseudo_perplexity import score_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.masked_lm import evaluated_models, load_evaluated
+from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
 from robbertje_lib.models.shapes import load_teacher
 from robbertje_lib.workflow.reproduce import planned_stages
 from tests.support.small_models import LINES, POSITIONS, save_small_model

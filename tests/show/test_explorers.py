@@ -14,6 +14,7 @@ from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import read_parquet, write_parquet
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.show import explorers
 from robbertje_lib.tasks import TaskData, get_task
 from tests.support.tiny_run import tiny_run
@@ -39,7 +40,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
             ),
             run.paths,
         )
-        model = pseudo_perplexity.load_evaluated(run, "teacher")
+        model = load_evaluated(run, "teacher")
         scores = pseudo_perplexity.pseudo_perplexity(model, lines)
     teacher = pseudo_perplexity._table("teacher", scores).to_pandas().astype({"model": str})
     worse = teacher.assign(model="student", log_prob=teacher["log_prob"] - 0.1 * (teacher["line"] == 3))
