@@ -168,7 +168,7 @@ rule pseudo_perplexity:
         record=record("40_pseudo_perplexity"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "pseudo_perplexity", *PLANTED),
+        digest=profile.digest("seed", "pseudo_perplexity.lines", "pseudo_perplexity.tokens_per_batch", *PLANTED),
         models=EVALUATED,
     threads: HALF
     shell: RUN
@@ -219,7 +219,7 @@ rule significance:
         record=record("70_significance"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "significance"),
+        digest=profile.digest("seed", "significance", "pseudo_perplexity.bootstrap"),
         models=EVALUATED,
     threads: HALF
     shell: RUN

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from robbertje_lib.evaluation.held_out import held_out_lines
 from robbertje_lib.evaluation.onnx_export import (
     INPUTS,
     Batch,
@@ -27,7 +28,6 @@ from robbertje_lib.evaluation.onnx_export import (
     mask_lines,
     score_loss,
 )
-from robbertje_lib.evaluation.pseudo_perplexity import held_out_lines
 from robbertje_lib.experiment.artefacts import read_json, write_json
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.provenance import hardware

@@ -83,10 +83,10 @@ def test_released_models_load_from_the_cache_and_a_folder(profile_file: Path, tm
 def test_released_models_are_scored_on_text_of_the_users(profile_file: Path) -> None:
     run = open_run(str(profile_file))
     build_corpus(run)
-    models = score_models(run, progress=lambda _: None)["models"]
+    models = score_models(run, progress=lambda _: None).models
     assert list(models) == run.profile.models
     # The students are copies of one model, the teacher is another.
-    assert models["merged"]["corpus"] == models["bort"]["corpus"] != models["teacher"]["corpus"]
+    assert models["merged"].corpus == models["bort"].corpus != models["teacher"].corpus
 
 
 def test_a_released_model_that_cannot_be_had_is_named(profile_file: Path, tmp_path: Path) -> None:
