@@ -231,7 +231,7 @@ rule efficiency:
         modules=modules("80_efficiency"),
         results=[HELD_OUT, *MODELS, *(result("scores", f"{task}.json") for task in TASKS)],
     output:
-        results=[result("efficiency.json")],
+        results=[result("efficiency.json"), result("form_losses.parquet")],
         notebook=executed("80_efficiency"),
         record=record("80_efficiency"),
     params:
@@ -253,6 +253,7 @@ rule claims_and_figures:
             *(file for files in COMPARED.values() for file in files),
             result("significance.json"),
             result("efficiency.json"),
+            result("form_losses.parquet"),
         ],
     output:
         results=[result("claims.json"), str(run.paths.figures / "report.html")],

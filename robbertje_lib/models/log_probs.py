@@ -42,10 +42,15 @@ def token_log_probs(
 ) -> Floats:
     """Log-probability of the token that stands at each query's position: (n_queries,) float64, natural log."""
     result = np.empty(len(queries.sequence))
-    for batch, logits, targets in _predictions(model, sequences, queries, tokens_per_batch, precision, progress):
-        chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
-        result[batch] = chosen.double().cpu().numpy()
+    for batch, logits, targets in predictions(model, sequences, queries, tokens_per_batch, precision, progress):
+        result[batch] = log_probs_of(logits, targets)
     return result
+
+
+def log_probs_of(logits: torch.Tensor, targets: torch.Tensor) -> Floats:
+    """Log-probability of one token a row: logits (n, vocabulary) float32, targets (n,) to (n,) float64."""
+    chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
+    return chosen.double().cpu().numpy()
 
 
 def vocabulary_log_probs(
@@ -56,20 +61,23 @@ def vocabulary_log_probs(
     Yields (indices of the sequences, log-probabilities (n, vocabulary) float32), natural log, batch by batch.
     """
     queries = Queries(np.arange(len(sequences)), positions, positions)
-    for batch, logits, _ in _predictions(model, sequences, queries, tokens_per_batch, "float32", None):
+    for batch, logits, _ in predictions(model, sequences, queries, tokens_per_batch):
         # Rows beyond the tokenizer's vocabulary are padding of the embedding matrix, but part of the softmax.
         yield batch, logits.log_softmax(1).cpu().numpy()
 
 
-def _predictions(
+def predictions(
     model: MaskedLM,
     sequences: Sequence[Integers],
     queries: Queries,
-    tokens_per_batch: int,
-    precision: ScoringPrecision,
-    progress: Report | None,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    precision: ScoringPrecision = "float32",
+    progress: Report | None = None,
 ) -> Iterator[tuple[Integers, torch.Tensor, torch.Tensor]]:
-    """Yield (query indices, logits (n, vocabulary) float32, tokens asked for (n,) int64)."""
+    """Yield (query indices, logits (n, vocabulary) float32, tokens asked for (n,) int64), batch by batch.
+
+    The batches follow from the lengths of the sequences alone, whatever the model.
+    """
     if not len(queries.sequence):
         return
     sequence_lengths = np.fromiter((len(s) for s in sequences), np.int64, len(sequences))

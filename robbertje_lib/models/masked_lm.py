@@ -32,7 +32,8 @@ class MaskedLM:
     """A masked language model in eval mode, with its fast tokenizer.
 
     `maximum_length` counts positions, special tokens included. `gather_at` is the module after which only the
-    selected positions go on; None means that this family could not be split, and that the head runs everywhere.
+    selected positions go on; None means that this model cannot be split, and that the head runs everywhere. `model`
+    may be any module that takes `input_ids` and `attention_mask` and gives `logits`, such as one that runs on ONNX.
     """
 
     name: str

@@ -8,13 +8,15 @@ from transformers import AutoTokenizer
 
 from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation import bias_report, efficiency, pseudo_perplexity
-from robbertje_lib.experiment.artefacts import read_json, read_parquet
+from robbertje_lib.experiment.artefacts import read_parquet
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult
 from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult, TokenLogProbs
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.models.shapes import build_student, build_teacher
+from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_seconds_table
 from robbertje_lib.show.tables.pseudo_perplexity import bounds_table, pseudo_perplexity_table, words_that_gain_most
 from tests.support.small_models import save_small_model
 
@@ -76,10 +78,10 @@ def test_gender_bias_of_a_run(known: Run) -> None:
 
 
 def test_efficiency_of_a_run(known: Run) -> None:
-    summary = efficiency.measure_models(known, progress=lambda _: None)
-    assert list(read_json(known.paths.result("efficiency.json"))["models"]) == known.profile.models
-    assert efficiency.summary_table(summary).loc["teacher", "times smaller"] == 1
-    assert efficiency.finetuning_table(summary).shape == (len(known.profile.models), 0)
+    result = efficiency.measure_models(known, progress=lambda _: None)
+    assert list(EfficiencyResult.read(known).models) == known.profile.models
+    assert efficiency_table(result).loc["teacher", "times smaller"] == 1
+    assert finetuning_seconds_table(result).shape == (len(known.profile.models), 0)
 
 
 def test_another_model_is_scored_beside_the_runs_own(known: Run, tmp_path: Path) -> None:
