@@ -174,7 +174,7 @@ rule pseudo_perplexity:
         record=record("40_pseudo_perplexity"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "pseudo_perplexity", *PLANTED),
+        digest=profile.digest("seed", "pseudo_perplexity.lines", "pseudo_perplexity.tokens_per_batch", *PLANTED),
         models=EVALUATED,
     threads: HALF
     shell: RUN
@@ -225,7 +225,7 @@ rule significance:
         record=record("70_significance"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "significance"),
+        digest=profile.digest("seed", "significance", "pseudo_perplexity.bootstrap"),
         models=EVALUATED,
     threads: HALF
     shell: RUN
@@ -237,7 +237,7 @@ rule efficiency:
         modules=modules("80_efficiency"),
         results=[HELD_OUT, *MODELS, *(result("scores", f"{task}.json") for task in TASKS)],
     output:
-        results=[result("efficiency.json")],
+        results=[result("efficiency.json"), result("form_losses.parquet")],
         notebook=executed("80_efficiency"),
         record=record("80_efficiency"),
     params:
@@ -259,6 +259,7 @@ rule claims_and_figures:
             *(file for files in COMPARED.values() for file in files),
             result("significance.json"),
             result("efficiency.json"),
+            result("form_losses.parquet"),
         ],
     output:
         results=[result("claims.json"), str(run.paths.figures / "report.html")],

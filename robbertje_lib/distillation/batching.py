@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.models.length_batches import batches_of_tokens
 
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
 PACKED_SHARE = 0.85  # of real tokens that a pass of joined batches keeps
@@ -135,15 +136,8 @@ def _token_budget(
     pool_size = max(1, int(POOL_BATCHES * budget / mean))
     batches: list[NDArray[np.int32]] = []
     for at in range(0, len(order), pool_size):
-        pool = order[at : at + pool_size]
-        # Stable, so that equal lengths stay in random order.
-        pool = pool[np.argsort(all_lengths[pool], kind="stable")]
-        lengths = all_lengths[pool]
-        cut, end = [], len(pool)
-        while end > 0:  # from the longest down: the longest sequence sets the width
-            end -= max(1, min(end, budget // int(lengths[end - 1])))
-            cut.append(end)
-        parts = np.split(pool, cut[-2::-1])
+        pool = order[at : at + pool_size][::-1]
+        parts = [pool[rows][::-1] for rows in batches_of_tokens(all_lengths[pool], budget)][::-1]
         batches += [parts[i] for i in generator.permutation(len(parts))]
     return batches
 

@@ -22,13 +22,13 @@ from robbertje_lib.evaluation.professions import Profession, left_out, professio
 from robbertje_lib.experiment.artefacts import open_store, write_json, write_parquet
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.log_probs import Floats, Integers, Progress
-from robbertje_lib.models.masked_lm import evaluated_models, load_evaluated
+from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
+from robbertje_lib.models.log_probs import Floats, Integers, Report
 from robbertje_lib.statistics.resampling import bootstrapped_scores, ratio
 from robbertje_lib.statistics.significance import holm, paired_bootstrap, permutation_test
 
 
-def probe_models(run: Run, also: str = "", progress: Progress = print) -> dict[str, Any]:
+def probe_models(run: Run, also: str = "", progress: Report = print) -> dict[str, Any]:
     """Probe every model of the run; write `gender_bias.parquet` and `gender_bias.json`.
 
     `also` names further masked language models to probe, folders or hub ids with spaces between them. On

@@ -29,7 +29,8 @@ from robbertje_lib.experiment import artefacts
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Finetuning, HubTeacher
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.masked_lm import MaskedLM, evaluated_models, load_evaluated, load_masked_lm
+from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
+from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from robbertje_lib.statistics.resampling import bootstrapped_scores
 from robbertje_lib.tasks import TaskData, load_task
 from robbertje_lib.tasks.encoding import Encoder

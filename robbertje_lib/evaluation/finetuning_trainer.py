@@ -7,13 +7,11 @@ stopping writes no checkpoints.
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch.utils.data import SequentialSampler
@@ -31,11 +29,11 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.utils import logging as transformers_logging
 
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.models.length_batches import by_length
 from robbertje_lib.models.precision import choose_precision
-from robbertje_lib.models.shapes import quiet
+from robbertje_lib.models.quiet import quiet
 from robbertje_lib.tasks import SPLITS, TaskData
 from robbertje_lib.tasks.encoding import Encoded, Encoder
 from robbertje_lib.tasks.metrics import score
@@ -139,23 +137,12 @@ def fine_tune(pretrained: PretrainedModel, task: EncodedTask, hyper: HyperParame
         )
 
 
-@contextmanager
-def _no_load_report() -> Iterator[None]:
-    """transformers warns, for every run of a grid, that the head is new. It is meant to be."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-
-
 def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence[str], seed: int) -> PreTrainedModel:
     """The pre-trained model with a new classification head. Raises `UserError` if it cannot be loaded."""
     family = AutoModelForTokenClassification if token_level else AutoModelForSequenceClassification
     set_seed(seed)
     try:
-        with quiet(), _no_load_report():
+        with quiet():
             return _load(family, pretrained, labels)
     except (OSError, ValueError, SafetensorError) as error:
         what = f"model '{pretrained.source}' cannot be loaded ({error})"
@@ -192,7 +179,7 @@ def predict(trainer: Trainer, task: EncodedTask, split: str) -> list[Prediction]
     """A label per row, or a list of labels per sentence: that of each word's first piece."""
     encoded, labels = task.splits[split], task.data.labels
     # Neighbours of like length need little padding; the order is put back below.
-    order = np.argsort([len(feature["input_ids"]) for feature in encoded.features], kind="stable")
+    order = by_length([len(feature["input_ids"]) for feature in encoded.features])
     ordered = trainer.predict([encoded.features[i] for i in order]).predictions
     best: list[Any] = [None] * len(order)
     for place, index in enumerate(order):

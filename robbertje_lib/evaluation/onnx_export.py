@@ -6,48 +6,44 @@ A file takes `input_ids` and `attention_mask` (batch, length) int64 and gives `l
 
 import copy
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import MaskedLMOutput
 
 from robbertje_lib.experiment.artefacts import atomic_path, remove
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.masked_lm import MaskedLM
-from robbertje_lib.statistics.resampling import bootstrapped_scores, ratio
+from robbertje_lib.models.quiet import quiet
 
-Batch = dict[str, Tensor]
+Inputs = dict[str, Tensor]  # by the names of `INPUTS`
 INPUTS = ("input_ids", "attention_mask")
-MASKED_SHARE = 0.15
-RESAMPLES = 1000
 TOLERANCE = 1e-4  # of the logits, relative to the largest one where that is above 1
 
 
-class OnnxModel:
-    """An ONNX file, loaded to run on the processor with as many threads as torch uses."""
+class OnnxModel(torch.nn.Module):
+    """An ONNX file in a model's place: it runs on the processor, with as many threads as torch uses."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors alone
         self.path = path
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> MaskedLMOutput:
         """Logits (batch, length, vocabulary) float32 of `INPUTS`, which lie on the processor."""
-        return torch.from_numpy(self.session.run(["logits"], {name: batch[name].numpy() for name in INPUTS})[0])
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        values = self.session.run(["logits"], dict(zip(INPUTS, (input_ids.numpy(), mask.numpy()), strict=True)))
+        return MaskedLMOutput(logits=torch.from_numpy(values[0]))
 
 
 class Exporter:
@@ -86,22 +82,27 @@ def quantise(source: Path, target: Path) -> None:
     try:
         # Folds the transposed weights; without it the language-modelling head would stay in float32.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        with atomic_path(target) as temporary, _quiet():
+        with atomic_path(target) as temporary, quiet():
             quantize_dynamic(str(prepared), str(temporary), weight_type=QuantType.QInt8, per_channel=True)
     finally:
         remove(prepared)
 
 
-def export_model(run: Run, model: MaskedLM, exporter: Exporter) -> dict[str, OnnxModel]:
+def export_model(run: Run, model: MaskedLM, exporter: Exporter) -> dict[str, MaskedLM]:
     """Export `model` below the run's folder and load it back: `fp32` and `int8`. Raises `UserError`."""
     name = model.name.strip("/").replace("/", "--")
     paths = {"fp32": run.paths.onnx(name), "int8": run.paths.onnx(f"{name}.int8")}
     exporter.export(model, paths["fp32"])
     quantise(paths["fp32"], paths["int8"])
-    return {form: OnnxModel(path) for form, path in paths.items()}
+    return {form: run_on_onnx(model, path) for form, path in paths.items()}
 
 
-def _example(model: MaskedLM) -> Batch:
+def run_on_onnx(model: MaskedLM, path: Path) -> MaskedLM:
+    """`model` as the ONNX file at `path` computes it, on the processor and with the head at every position."""
+    return replace(model, model=OnnxModel(path), device=torch.device("cpu"), gather_at=None)
+
+
+def _example(model: MaskedLM) -> Inputs:
     """Two made-up sequences, the second one padded: (2, 7), or as many positions as there are."""
     width = min(7, model.maximum_length)
     generator = torch.Generator().manual_seed(0)
@@ -112,10 +113,10 @@ def _example(model: MaskedLM) -> Batch:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _trace(model: MaskedLM, exported: torch.nn.Module, example: Batch) -> torch.onnx.ONNXProgram:
+def _trace(model: MaskedLM, exported: torch.nn.Module, example: Inputs) -> torch.onnx.ONNXProgram:
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.maximum_length)}
     try:
-        with _quiet(), torch.inference_mode(False), torch.no_grad():
+        with quiet(), torch.inference_mode(False), torch.no_grad():
             program = torch.onnx.export(
                 exported,
                 kwargs=example,
@@ -133,13 +134,13 @@ def _trace(model: MaskedLM, exported: torch.nn.Module, example: Batch) -> torch.
     return program
 
 
-def _check(name: str, model: torch.nn.Module, exported: OnnxModel, example: Batch) -> None:
+def _check(name: str, model: torch.nn.Module, exported: OnnxModel, example: Inputs) -> None:
     alone = {key: value[:1, :3] for key, value in example.items()}
     for batch in (example, alone):
         with torch.inference_mode():
             expected = model(**batch).logits
         real = batch["attention_mask"].bool()
-        difference = float((exported.logits(batch) - expected)[real].abs().max())
+        difference = float((exported(**batch).logits - expected)[real].abs().max())
         if not difference <= TOLERANCE * max(1.0, float(expected[real].abs().max())):
             raise UserError(f"{name}: logits in ONNX differ from torch's by {difference:.2g}; it was not exported")
 
@@ -147,94 +148,3 @@ def _check(name: str, model: torch.nn.Module, exported: OnnxModel, example: Batc
 def _first_line(error: Exception) -> str:
     cause: Any = error.__cause__ or error
     return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that are not installed, the quantiser of every attention mask it leaves alone."""
-    loggers = [logging.getLogger("torch.onnx"), logging.getLogger()]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@dataclass(frozen=True)
-class MaskedLines:
-    """Batches of lines with some tokens masked: for each batch its rows, columns and tokens, and the line of each."""
-
-    batches: list[Batch]
-    places: list[tuple[Tensor, Tensor]]  # (masked,) int64 each
-    targets: list[Tensor]  # (masked,) int64
-    lines: list[Tensor]  # (masked,) int64
-
-
-def mask_lines(model: MaskedLM, lines: Sequence[str], batch_size: int, seed: int) -> MaskedLines:
-    """Mask 15 % of each line's tokens, at least one, drawn with `seed`; lines in batches of like length.
-
-    Lines are cut at the model's maximum; a line without a token is left out. Raises `UserError` if all are.
-    """
-    rng, special = np.random.default_rng(seed), list(model.special_ids())
-    encoded = model.tokenizer(list(lines), truncation=True, max_length=model.maximum_length, verbose=False)
-    drawn = []
-    for number, ids in enumerate(map(np.array, encoded["input_ids"])):
-        real = np.flatnonzero(~np.isin(ids, special))
-        if len(real):
-            masked = rng.choice(real, max(1, round(MASKED_SHARE * len(real))), replace=False)
-            drawn.append((number, torch.from_numpy(ids), torch.from_numpy(np.sort(masked))))
-    if not drawn:
-        raise UserError(f"none of {len(lines)} lines holds a token to mask; check the held-out text")
-    drawn.sort(key=lambda line: len(line[1]))
-    made = MaskedLines([], [], [], [])
-    for start in range(0, len(drawn), batch_size):
-        numbers, sequences, columns = zip(*drawn[start : start + batch_size], strict=True)
-        ids = pad_sequence(sequences, batch_first=True, padding_value=model.tokenizer.pad_token_id)
-        mask = pad_sequence([torch.ones_like(sequence) for sequence in sequences], batch_first=True)
-        rows = torch.cat([torch.full_like(c, row) for row, c in enumerate(columns)])
-        made.places.append((rows, torch.cat(columns)))
-        made.targets.append(ids[made.places[-1]])
-        made.lines.append(torch.tensor(numbers)[rows])
-        ids[made.places[-1]] = model.tokenizer.mask_token_id
-        made.batches.append({"input_ids": ids, "attention_mask": mask})
-    return made
-
-
-def score_loss(
-    forms: Mapping[str, Callable[[Batch], Tensor]], masked: MaskedLines, seed: int
-) -> dict[str, dict[str, Any]]:
-    """Masked-LM loss of every form on the same masks, and what sets it apart from the first one.
-
-    `forms` give logits (batch, length, vocabulary) on the processor. Per form: `loss` in nats a masked token; but for
-    the first also `loss_difference` with its 95 % bootstrap interval over lines, `top1_agreement` (share of masked
-    tokens with the same best guess) and `largest_logit_difference`.
-    """
-    losses: dict[str, list[Tensor]] = {form: [] for form in forms}
-    agreements: dict[str, list[Tensor]] = {form: [] for form in forms}
-    largest = dict.fromkeys(forms, 0.0)
-    first = next(iter(forms))
-    for batch, places, targets in zip(masked.batches, masked.places, masked.targets, strict=True):
-        logits = {form: forward(batch)[places] for form, forward in forms.items()}
-        for form, found in logits.items():
-            losses[form].append(torch.nn.functional.cross_entropy(found, targets, reduction="none"))
-            agreements[form].append(found.argmax(1) == logits[first].argmax(1))
-            largest[form] = max(largest[form], float((found - logits[first]).abs().max()))
-    lines = torch.cat(masked.lines).numpy()
-    loss = {form: torch.cat(values).double().numpy() for form, values in losses.items()}
-    scores: dict[str, dict[str, Any]] = {form: {"loss": float(values.mean())} for form, values in loss.items()}
-    for form in list(forms)[1:]:
-        extra = loss[form] - loss[first]
-        counts = np.column_stack([np.bincount(lines, extra), np.bincount(lines)])
-        drawn = bootstrapped_scores(counts[counts[:, 1] > 0], ratio, RESAMPLES, np.random.default_rng(seed))
-        scores[form] |= {
-            "loss_difference": float(extra.mean()),
-            "loss_difference_interval": np.percentile(drawn, [2.5, 97.5]).tolist(),
-            "top1_agreement": float(torch.cat(agreements[form]).double().mean()),
-            "largest_logit_difference": largest[form],
-        }
-    return scores

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from robbertje_lib.models.cpu_kernels import packed_weights
-from robbertje_lib.models.masked_lm import MaskedLM, Precision
+from robbertje_lib.models.length_batches import Integers, batches_of_tokens
+from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision
 
 TOKENS_PER_BATCH = 2048  # what a CPU's caches like; a GPU wants tens of thousands
-Integers = NDArray[np.integer]
 Floats = NDArray[np.floating]
-Progress = Callable[[str], None]
+Report = Callable[[str], None]
 SECONDS_BETWEEN_REPORTS = 30.0
 
 
@@ -37,15 +37,20 @@ def token_log_probs(
     sequences: Sequence[Integers],
     queries: Queries,
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    precision: ScoringPrecision = "float32",
+    progress: Report | None = None,
 ) -> Floats:
     """Log-probability of the token that stands at each query's position: (n_queries,) float64, natural log."""
     result = np.empty(len(queries.sequence))
-    for batch, logits, targets in _predictions(model, sequences, queries, tokens_per_batch, precision, progress):
-        chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
-        result[batch] = chosen.double().cpu().numpy()
+    for batch, logits, targets in predictions(model, sequences, queries, tokens_per_batch, precision, progress):
+        result[batch] = log_probs_of(logits, targets)
     return result
+
+
+def log_probs_of(logits: torch.Tensor, targets: torch.Tensor) -> Floats:
+    """Log-probability of one token a row: logits (n, vocabulary) float32, targets (n,) to (n,) float64."""
+    chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
+    return chosen.double().cpu().numpy()
 
 
 def vocabulary_log_probs(
@@ -56,33 +61,23 @@ def vocabulary_log_probs(
     Yields (indices of the sequences, log-probabilities (n, vocabulary) float32), natural log, batch by batch.
     """
     queries = Queries(np.arange(len(sequences)), positions, positions)
-    for batch, logits, _ in _predictions(model, sequences, queries, tokens_per_batch, "float32", None):
+    for batch, logits, _ in predictions(model, sequences, queries, tokens_per_batch):
         # Rows beyond the tokenizer's vocabulary are padding of the embedding matrix, but part of the softmax.
         yield batch, logits.log_softmax(1).cpu().numpy()
 
 
-def length_batches(lengths: Integers, tokens_per_batch: int) -> Iterator[Integers]:
-    """Indices in batches of at most `tokens_per_batch` positions, padding counted, longest first.
-
-    A batch holds at least one sequence. Sorting by length leaves next to no padding.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = max(1, tokens_per_batch // int(lengths[order[start]]))
-        yield order[start : start + rows]
-        start += rows
-
-
-def _predictions(
+def predictions(
     model: MaskedLM,
     sequences: Sequence[Integers],
     queries: Queries,
-    tokens_per_batch: int,
-    precision: Precision,
-    progress: Progress | None,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    precision: ScoringPrecision = "float32",
+    progress: Report | None = None,
 ) -> Iterator[tuple[Integers, torch.Tensor, torch.Tensor]]:
-    """Yield (query indices, logits (n, vocabulary) float32, tokens asked for (n,) int64)."""
+    """Yield (query indices, logits (n, vocabulary) float32, tokens asked for (n,) int64), batch by batch.
+
+    The batches follow from the lengths of the sequences alone, whatever the model.
+    """
     if not len(queries.sequence):
         return
     sequence_lengths = np.fromiter((len(s) for s in sequences), np.int64, len(sequences))
@@ -91,7 +86,7 @@ def _predictions(
     lengths = sequence_lengths[queries.sequence]
     report = _reporter(int(lengths.sum()), progress)
     with packed_weights(model.model) if precision == "float32" else nullcontext():
-        for batch in length_batches(lengths, tokens_per_batch):
+        for batch in batches_of_tokens(lengths, tokens_per_batch):
             width = np.arange(int(lengths[batch[0]]))
             real = width < lengths[batch][:, None]
             ids = flat[np.where(real, starts[queries.sequence[batch]][:, None] + width, 0)]
@@ -106,7 +101,7 @@ def _predictions(
             report(int(lengths[batch].sum()))
 
 
-def _reporter(total: int, progress: Progress | None) -> Callable[[int], None]:
+def _reporter(total: int, progress: Report | None) -> Callable[[int], None]:
     """Call the result with each batch's positions: says now and then how far it is, and how much time is left."""
     start = last = time.monotonic()
     done = 0

@@ -12,21 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.profile import HubTeacher, is_folder
-from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.quiet import quiet
 
-Precision = Literal["float32", "bfloat16"]
+ScoringPrecision = Literal["float32", "bfloat16"]
 
 # Tokenizers without a stored limit report 1e30; no model has this many positions.
 NO_LIMIT = 1_000_000
-MODEL_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model"]  # of a repository on the hub
 # These mask attention with a float32 minimum, which autocast cannot express in bfloat16 (transformers 5).
 FLOAT32_ONLY = ("deberta",)
 
@@ -36,7 +32,8 @@ class MaskedLM:
     """A masked language model in eval mode, with its fast tokenizer.
 
     `maximum_length` counts positions, special tokens included. `gather_at` is the module after which only the
-    selected positions go on; None means that this family could not be split, and that the head runs everywhere.
+    selected positions go on; None means that this model cannot be split, and that the head runs everywhere. `model`
+    may be any module that takes `input_ids` and `attention_mask` and gives `logits`, such as one that runs on ONNX.
     """
 
     name: str
@@ -47,7 +44,7 @@ class MaskedLM:
     gather_at: nn.Module | None = field(repr=False)
 
     def logits(
-        self, input_ids: Tensor, rows: Tensor, columns: Tensor, lengths: Tensor, precision: Precision = "float32"
+        self, input_ids: Tensor, rows: Tensor, columns: Tensor, lengths: Tensor, precision: ScoringPrecision = "float32"
     ) -> Tensor:
         """Logits at the positions (rows[i], columns[i]), and nowhere else.
 
@@ -74,39 +71,6 @@ class MaskedLM:
         return set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
 
 
-def evaluated_models(run: Run) -> dict[str, str]:
-    """Name -> folder of every model of the run, teacher first; a released one is downloaded to the hub's cache.
-
-    Raises `UserError` if one cannot be downloaded.
-    """
-    return {
-        name: str(run.paths.model(name) if released is None else released_folder(released))
-        for name, released in ((name, run.profile.released(name)) for name in run.profile.models)
-    }
-
-
-def released_folder(released: HubTeacher) -> Path:
-    """The folder of a released model: the user's own, or a snapshot of the hub at the given revision.
-
-    Weights are fetched as safetensors only: the pickled ones beside them stay where they are. Raises `UserError` if
-    neither the hub nor its cache has them.
-    """
-    if is_folder(released.hub):
-        return Path(released.hub)
-    try:
-        return Path(snapshot_download(released.hub, revision=released.revision, allow_patterns=MODEL_FILES))
-    except (OSError, ValueError) as error:
-        raise UserError(_explain(f"{released.hub}@{released.revision}", error)) from None
-
-
-def load_evaluated(run: Run, name: str) -> MaskedLM:
-    """Load one of the run's models, or any other by its folder or hub id. Raises `UserError`."""
-    if name not in run.profile.models:
-        return load_masked_lm(name, name=name)
-    released = run.profile.released(name)
-    return load_masked_lm(released_folder(released) if released else run.paths.model(name), name=name)
-
-
 def load_masked_lm(source: str | Path, revision: str | None = None, name: str | None = None) -> MaskedLM:
     """Load a masked language model and its fast tokenizer from a folder or a hub id.
 
@@ -119,14 +83,14 @@ def load_masked_lm(source: str | Path, revision: str | None = None, name: str | 
     # `revision` has no meaning for a folder, and transformers warns about it.
     options: dict[str, Any] = {"trust_remote_code": False, "revision": None if Path(source).is_dir() else revision}
     options = {key: value for key, value in options.items() if value is not None}
-    with _quiet():
+    with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
             model, report = AutoModelForMaskedLM.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **options
             )
         except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError, SafetensorError) as error:
-            raise UserError(_explain(source, error)) from None
+            raise UserError(load_failure(source, error)) from None
     if report["missing_keys"]:
         raise UserError(
             f"{source}: no trained weights for {sorted(report['missing_keys'])[0]} (and perhaps more); "
@@ -165,7 +129,8 @@ def _check_folder(source: str) -> None:
             )
 
 
-def _explain(source: str, error: Exception) -> str:
+def load_failure(source: str, error: Exception) -> str:
+    """Why a model cannot be loaded, and what to do: one line."""
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if Path(source).is_dir():
         return (
@@ -255,18 +220,3 @@ def _gathering(module: nn.Module | None, rows: Tensor, columns: Tensor) -> Itera
         yield
     finally:
         handle.remove()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars or load reports: a stage's log should show the stage."""
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -5,8 +5,6 @@ Shapes are those of the released models' configurations: `distilbert` (6 layers,
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,11 +17,11 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
 )
-from transformers.utils import logging as transformers_logging
 
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, Recipe, Shape, TeacherTraining
+from robbertje_lib.models.quiet import quiet
 
 
 def teacher_config(settings: TeacherTraining, vocabulary: int, maximum_length: int) -> RobertaConfig:
@@ -203,9 +201,16 @@ def load_teacher(settings: TeacherTraining | HubTeacher, folder: Path) -> PreTra
     source, revision = (settings.hub, settings.revision) if isinstance(settings, HubTeacher) else (str(folder), None)
     try:
         with quiet():
-            model = AutoModelForMaskedLM.from_pretrained(
-                source, revision=revision, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                source,
+                revision=revision,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",
+                output_loading_info=True,
             )
+        if report["missing_keys"]:
+            raise ValueError(f"no weights for {sorted(report['missing_keys'])[0]}")
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"teacher: cannot load '{source}' ({error}); delete it and run `make reproduce` again, or check the name"
@@ -218,15 +223,3 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
     with atomic_path(folder) as temporary, quiet():
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars of transformers inside: a notebook in batch mode would keep every redraw."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from robbertje_lib.evaluation.pseudo_perplexity import held_out_lines
+from robbertje_lib.evaluation.held_out import held_out_lines
 from robbertje_lib.experiment.artefacts import read_parquet
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.masked_lm import load_evaluated
+from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.tasks import MASK, TaskData
 
 LISTED = 100  # choices in a menu: more than anyone scrolls through

@@ -68,8 +68,8 @@ def measure(lines: list[str], rounds: int) -> dict[str, object]:
     model = paper_model()
     ways: dict[str, Callable[[], float]] = {
         "one mask at a time": lambda: one_mask_at_a_time(model, lines),
-        "float32": lambda: pseudo_perplexity(model, lines).summary()["per_line_mean"],
-        "bfloat16": lambda: pseudo_perplexity(model, lines, precision="bfloat16").summary()["per_line_mean"],
+        "float32": lambda: pseudo_perplexity(model, lines).summary().per_line_mean,
+        "bfloat16": lambda: pseudo_perplexity(model, lines, precision="bfloat16").summary().per_line_mean,
     }
     one_mask_at_a_time(model, lines[:1])  # warm up
     pseudo_perplexity(model, lines[:1])

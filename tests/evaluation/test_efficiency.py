@@ -1,26 +1,18 @@
-"""Sizes are exact, timings count real tokens, and models take turns."""
+"""Sizes are exact, and every form of a model has its costs."""
 
-import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from robbertje_lib.evaluation import efficiency
-from robbertje_lib.evaluation.efficiency import (
-    Form,
-    encoder_form,
-    encoder_parameters,
-    finetuning_seconds,
-    time_forms,
-    weight_bytes,
-)
-from robbertje_lib.experiment.artefacts import read_json, write_json
+from robbertje_lib.evaluation.efficiency import encoder_parameters, finetuning_seconds, weight_bytes
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult, FormLosses
+from robbertje_lib.experiment.results.finetuning import FinetuningRun, HyperParameters, SplitCounts, TaskScores
 from robbertje_lib.experiment.run import open_run
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from robbertje_lib.models.shapes import build_student, parameter_count, save_model
-from tests.support.small_models import LINES, save_small_model
+from tests.support.small_models import save_small_model
 from tests.support.tiny_run import FAST, tiny_run
 
 
@@ -41,34 +33,6 @@ def test_parameters_and_bytes(model: MaskedLM) -> None:
     assert 0 <= size - 4 * parameter_count(model.model) < 20_000
 
 
-def test_padding_is_not_counted(model: MaskedLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficiency, "_seconds", lambda _form, batches: float(len(batches)))
-    lines = [LINES[0], "hij"]
-    real = sum(len(model.tokenizer(line)["input_ids"]) for line in lines)
-    measured = time_forms({"teacher": encoder_form(model, lines, batch_size=2)}, repeats=1)["teacher"]
-    assert measured["throughput_tokens_per_second"]["median"] == real
-
-
-def test_forms_take_turns(model: MaskedLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[Form] = []
-    original = efficiency._seconds
-
-    def spy(form: Form, batches: list[dict[str, torch.Tensor]]) -> float:
-        order.append(form)
-        return original(form, batches)
-
-    monkeypatch.setattr(efficiency, "_seconds", spy)
-    one, two = (encoder_form(model, LINES[:4], batch_size=2) for _ in range(2))
-    result = time_forms({"teacher": one, "student": two}, repeats=2)
-    # A warm-up each, then latency and throughput in turns, the second round the other way around.
-    assert [form is one for form in order] == [
-        form is one for form in (one, two, one, one, two, two, two, two, one, one)
-    ]
-    for measured in result.values():
-        for spread in measured.values():
-            assert 0 < spread["low"] <= spread["median"] <= spread["high"]
-
-
 def test_every_model_has_its_onnx_forms_and_what_they_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBBERTJE_OUTPUT", str(tmp_path))
     run = tiny_run(tmp_path, {"fast": FAST})
@@ -86,36 +50,45 @@ def test_every_model_has_its_onnx_forms_and_what_they_cost(tmp_path: Path, monke
     export = efficiency.export_model
     monkeypatch.setattr(efficiency, "export_model", refuse)
     said: list[str] = []
-    summary = efficiency.measure_models(run, also=other, progress=said.append)
-    assert summary["not_exported"] == {other: f"{other} cannot be exported to ONNX (too odd)"} and said[0] in str(
-        summary
-    )
-    assert summary["models"][other]["onnx"] is None and summary["models"][other]["with_head"]["loss"] > 0
+    result = efficiency.measure_models(run, also=other, progress=said.append)
+    assert EfficiencyResult.read(run) == result
+    assert result.not_exported == {other: f"{other} cannot be exported to ONNX (too odd)"}
+    assert said[0] == result.not_exported[other]
+    assert list(result.models[other].forms) == ["torch"] and result.models[other].forms["torch"].loss > 0
+    losses = FormLosses.read(run).to_pandas()
     for name in run.profile.models:
-        stored = read_json(run.paths.result("efficiency.json"))["models"][name]
-        exact, small = stored["onnx"]["fp32"], stored["onnx"]["int8"]
-        assert exact["bytes"] == run.paths.onnx(name).stat().st_size > small["bytes"]
-        assert small["bytes"] == run.paths.onnx(f"{name}.int8").stat().st_size
-        assert exact["largest_logit_difference"] < 1e-4 and exact["top1_agreement"] == 1
-        assert small["loss_difference"] == pytest.approx(small["loss"] - stored["with_head"]["loss"], abs=1e-6)
-        assert small["masked_tokens"] == stored["with_head"]["masked_tokens"] > summary["lines"] // 2
-        for form in (stored["with_head"], exact, small):
-            assert 0 < form["latency_ms"]["low"] <= form["latency_ms"]["median"] <= form["latency_ms"]["high"]
-            assert form["throughput_tokens_per_second"]["median"] > 0
-    table = efficiency.forms_table(summary)
-    assert table.index.tolist()[:3] == [("teacher", form) for form in ("torch", "ONNX", "ONNX, int8")]
-    assert table.loc[other].index.tolist() == ["torch"]
-    assert table.loc[("teacher", "torch"), "times faster"] == 1
-    assert efficiency.summary_table(summary)["MB as int8"].isna().tolist() == [*[False] * len(run.profile.models), True]
+        assert list(result.models[name].forms) == ["torch", "fp32", "int8"]
+        torch_, exact, small = result.models[name].forms.values()
+        assert torch_.bytes == result.models[name].bytes and torch_.top1_agreement is None
+        assert exact.bytes == run.paths.onnx(name).stat().st_size > small.bytes
+        assert small.bytes == run.paths.onnx(f"{name}.int8").stat().st_size
+        assert exact.largest_logit_difference is not None and exact.largest_logit_difference < 1e-4
+        assert exact.top1_agreement == 1
+        for form, costs in result.models[name].forms.items():
+            rows = losses[(losses["model"] == name) & (losses["form"] == form)]
+            assert rows["line"].is_unique and rows["line"].isin(range(result.lines)).all()
+            assert rows["masked_tokens"].sum() == costs.masked_tokens == 2 * result.lines
+            assert rows["nats"].sum() / costs.masked_tokens == pytest.approx(costs.loss)
+            for spread in (costs.timing.latency_ms, costs.timing.throughput_tokens_per_second):
+                assert 0 < spread.low <= spread.median <= spread.high
 
 
 def test_finetuning_seconds_are_medians_of_the_tasks_that_ran() -> None:
     run = open_run("smoke")
+    settings = HyperParameters(
+        learning_rate=1e-4, weight_decay=0.0, accumulation=1, epochs=1.0, batch_size=8, evaluations=1, early_stopping=0
+    )
     runs = [
-        {"model": m, "seed": s, "seconds": t}
+        FinetuningRun(
+            model=m, seed=s, metrics={}, validation=0.5, hyper_parameters=settings, updates=1, seconds=t
+        )
         for m, s, t in (("teacher", 1, 4.0), ("teacher", 2, 6.0), ("bort", 1, 1.0))
-    ]
-    write_json(run.paths.result("scores", "ner.json"), {"task": "ner", "runs": runs})
+    ]  # fmt: skip
+    TaskScores(
+        task="ner", kind="token_classification", metric="f1", labels=[], majority_baseline=0.0, lexicon_baseline=None,
+        counts=SplitCounts(examples={}, not_sampled={}, dropped={}, labels={}), truncated={}, extra_metrics={},
+        precision="fp32", runs=runs,
+    ).write(run, task="ner")  # fmt: skip
     assert finetuning_seconds(run, "teacher") == {"ner": 5.0}
     assert finetuning_seconds(run, "merged") == {}
-    assert json.dumps(finetuning_seconds(run, "bort")) == '{"ner": 1.0}'
+    assert finetuning_seconds(run, "bort") == {"ner": 1.0}

@@ -8,12 +8,16 @@ from transformers import AutoTokenizer
 
 from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation import bias_report, efficiency, pseudo_perplexity
-from robbertje_lib.experiment.artefacts import read_json, read_parquet
+from robbertje_lib.experiment.artefacts import read_parquet
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult
+from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult, TokenLogProbs
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.models.shapes import build_student, build_teacher
+from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_seconds_table
+from robbertje_lib.show.tables.pseudo_perplexity import bounds_table, pseudo_perplexity_table, words_that_gain_most
 from tests.support.small_models import save_small_model
 
 
@@ -43,21 +47,19 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_pseudo_perplexity_of_a_run(known: Run) -> None:
     messages: list[str] = []
-    summary = pseudo_perplexity.score_models(known, progress=messages.append)
-    assert list(read_json(known.paths.result("pseudo_perplexity.json"))["models"]) == known.profile.models
-    tokens = read_parquet(known.paths.result("pseudo_perplexity.parquet")).to_pandas()
-    for name, model in summary["models"].items():
+    result = pseudo_perplexity.score_models(known, progress=messages.append)
+    assert PseudoPerplexityResult.read(known) == result and list(result.models) == known.profile.models
+    tokens = TokenLogProbs.read(known).to_pandas()
+    for name, model in result.models.items():
         own = tokens[tokens["model"] == name]
-        assert model["corpus"] == pytest.approx(np.exp(-own["log_prob"].mean()))
-        assert len(own) == summary["tokens"] and own["line"].nunique() == summary["lines"]
-        low, high = model["corpus_interval"]
-        assert low < model["corpus"] < high
+        assert model.corpus == pytest.approx(np.exp(-own["log_prob"].mean()))
+        assert len(own) == result.tokens and own["line"].nunique() == result.lines
     # A model that has learnt nothing knows less than word counts, and those less than the text's own process.
-    assert summary["floor"] < summary["unigram"] < summary["models"]["teacher"]["corpus"]
+    assert result.floor is not None and result.floor < result.unigram < result.models["teacher"].corpus
     assert len(messages) == len(known.profile.models)
-    assert pseudo_perplexity.words_that_gain_most(known).empty  # tokens are words here
-    assert len(pseudo_perplexity.summary_table(summary)) == len(known.profile.models)
-    assert list(pseudo_perplexity.bounds_table(summary).index) == ["unigram", "teacher", "floor"]
+    assert words_that_gain_most(known).empty  # tokens are words here
+    assert list(pseudo_perplexity_table(result).index) == known.profile.models
+    assert list(bounds_table(result).index) == ["unigram", "teacher", "floor"]
 
 
 def test_gender_bias_of_a_run(known: Run) -> None:
@@ -76,16 +78,16 @@ def test_gender_bias_of_a_run(known: Run) -> None:
 
 
 def test_efficiency_of_a_run(known: Run) -> None:
-    summary = efficiency.measure_models(known, progress=lambda _: None)
-    assert list(read_json(known.paths.result("efficiency.json"))["models"]) == known.profile.models
-    assert efficiency.summary_table(summary).loc["teacher", "times smaller"] == 1
-    assert efficiency.finetuning_table(summary).shape == (len(known.profile.models), 0)
+    result = efficiency.measure_models(known, progress=lambda _: None)
+    assert list(EfficiencyResult.read(known).models) == known.profile.models
+    assert efficiency_table(result).loc["teacher", "times smaller"] == 1
+    assert finetuning_seconds_table(result).shape == (len(known.profile.models), 0)
 
 
 def test_another_model_is_scored_beside_the_runs_own(known: Run, tmp_path: Path) -> None:
     other = str(save_small_model("modernbert", tmp_path / "other"))
-    summary = pseudo_perplexity.score_models(known, also=other, progress=lambda _: None)
-    assert list(summary["models"]) == [*known.profile.models, other]
+    result = pseudo_perplexity.score_models(known, also=other, progress=lambda _: None)
+    assert list(result.models) == [*known.profile.models, other]
 
 
 def test_a_stage_without_its_inputs_says_what_to_run() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from robbertje_lib.evaluation.onnx_export import Exporter, OnnxModel, mask_lines, quantise, score_loss
+from robbertje_lib.evaluation.onnx_export import Exporter, OnnxModel, quantise, run_on_onnx
+from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm, wrap
 from tests.support.small_models import LINES, POSITIONS, byte_level, save_small_model
@@ -45,7 +46,7 @@ def test_logits_are_torchs_for_any_batch_and_length(
 ) -> None:
     for model, path in zip(models, files, strict=True):
         batch = {"input_ids": ids(rows, width), "attention_mask": torch.ones(rows, width, dtype=torch.int64)}
-        found = OnnxModel(path).logits(batch)
+        found = OnnxModel(path)(**batch).logits
         assert found.shape == (rows, width, model.model.config.vocab_size)
         assert (found - expected(model, batch)).abs().max() < 1e-4
     assert (found - expected(models[0], batch)).abs().max() > 0.1  # the second file holds the second model's weights
@@ -56,10 +57,10 @@ def test_the_attention_mask_is_honoured(models: list[MaskedLM], files: list[Path
     padded = {"input_ids": ids(2, 12), "attention_mask": torch.ones(2, 12, dtype=torch.int64)}
     padded["input_ids"][1, 7:], padded["attention_mask"][1, 7:] = model.tokenizer.pad_token_id, 0
     alone = {key: value[1:, :7] for key, value in padded.items()}
-    found = onnx.logits(padded)
-    assert (found[1, :7] - onnx.logits(alone)[0]).abs().max() < 1e-4
+    found = onnx(**padded).logits
+    assert (found[1, :7] - onnx(**alone).logits[0]).abs().max() < 1e-4
     assert (found - expected(model, padded))[padded["attention_mask"].bool()].abs().max() < 1e-4
-    unmasked = onnx.logits({**padded, "attention_mask": torch.ones(2, 12, dtype=torch.int64)})
+    unmasked = onnx(padded["input_ids"]).logits
     assert (found[1, :7] - unmasked[1, :7]).abs().max() > 0.01
 
 
@@ -72,12 +73,21 @@ def test_a_file_runs_without_torch_and_names_no_path_of_this_machine(files: list
     assert str(Path(torch.__file__).parent).encode() not in files[0].read_bytes()
 
 
+def test_a_file_is_scored_as_a_model_is(models: list[MaskedLM], files: list[Path]) -> None:
+    lines = [*LINES[:3], "hij"]
+    onnx, model = run_on_onnx(models[0], files[0]), models[0]
+    assert onnx.device.type == "cpu" and onnx.special_ids() == model.special_ids()
+    exact, again = pseudo_perplexity(model, lines, 100), pseudo_perplexity(onnx, lines, 100)
+    np.testing.assert_allclose(again.log_prob, exact.log_prob, atol=2e-5)
+    np.testing.assert_allclose(again.log_prob_l2r, exact.log_prob_l2r, atol=2e-5)
+
+
 def test_int8_is_smaller_and_near(models: list[MaskedLM], files: list[Path], tmp_path: Path) -> None:
     quantise(files[0], tmp_path / "q.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["q.onnx"]
     assert (tmp_path / "q.onnx").stat().st_size < 0.75 * files[0].stat().st_size  # most of so small a file is its graph
     batch = {"input_ids": ids(4, 20), "attention_mask": torch.ones(4, 20, dtype=torch.int64)}
-    exact, found = OnnxModel(files[0]).logits(batch), OnnxModel(tmp_path / "q.onnx").logits(batch)
+    exact, found = OnnxModel(files[0])(**batch).logits, OnnxModel(tmp_path / "q.onnx")(**batch).logits
     assert 0 < (found - exact).abs().max() < 0.25 * exact.abs().max()
 
 
@@ -85,7 +95,7 @@ def test_another_family_is_exported_too(tmp_path: Path) -> None:
     model = load_masked_lm(save_small_model("distilbert", tmp_path / "model"))
     Exporter().export(model, tmp_path / "m.onnx")
     batch = {"input_ids": ids(2, 9) % 100 + 5, "attention_mask": torch.ones(2, 9, dtype=torch.int64)}
-    assert (OnnxModel(tmp_path / "m.onnx").logits(batch) - expected(model, batch)).abs().max() < 1e-4
+    assert (OnnxModel(tmp_path / "m.onnx")(**batch).logits - expected(model, batch)).abs().max() < 1e-4
 
 
 class Undecided(RobertaForMaskedLM):
@@ -108,48 +118,3 @@ def test_what_cannot_be_exported_is_said_and_leaves_no_file(tmp_path: Path) -> N
         Exporter().export(model, tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_masks_are_the_same_for_every_batch_size_and_cover_every_line(models: list[MaskedLM]) -> None:
-    def masked(batch_size: int, seed: int) -> set[tuple[int, int]]:
-        made = mask_lines(models[0], LINES[:5], batch_size, seed)
-        for batch, places, targets in zip(made.batches, made.places, made.targets, strict=True):
-            assert (batch["input_ids"][places] == models[0].tokenizer.mask_token_id).all()
-            assert not set(targets.tolist()) & models[0].special_ids()
-            assert batch["attention_mask"][places].all()
-        columns = [column for _, columns in made.places for column in columns.tolist()]
-        return set(zip(torch.cat(made.lines).tolist(), columns, strict=True))
-
-    assert masked(2, 1) == masked(5, 1) != masked(5, 2)
-    assert {line for line, _ in masked(2, 1)} == set(range(5))
-    with pytest.raises(UserError, match="none of 2 lines holds a token to mask"):
-        mask_lines(models[0], ["", ""], 2, 1)
-
-
-def test_losses_are_compared_on_the_same_masks(models: list[MaskedLM], files: list[Path], tmp_path: Path) -> None:
-    quantise(files[0], tmp_path / "q.onnx")
-    masked = mask_lines(models[0], LINES, 4, seed=3)
-    forms = {
-        "torch": lambda batch: expected(models[0], batch),
-        "fp32": OnnxModel(files[0]).logits,
-        "int8": OnnxModel(tmp_path / "q.onnx").logits,
-        "other": OnnxModel(files[1]).logits,
-    }
-    scores = score_loss(forms, masked, seed=3)
-    by_hand = [
-        -float(expected(models[0], batch)[row, column].log_softmax(0)[target])
-        for batch, (rows, columns), targets in zip(masked.batches, masked.places, masked.targets, strict=True)
-        for row, column, target in zip(rows, columns, targets, strict=True)
-    ]
-    assert scores["torch"] == {"loss": pytest.approx(np.mean(by_hand), rel=1e-5)}
-    assert scores["fp32"]["top1_agreement"] == 1 and scores["fp32"]["largest_logit_difference"] < 1e-4
-    assert abs(scores["fp32"]["loss_difference"]) < 1e-5
-    assert 1e-5 < abs(scores["int8"]["loss_difference"]) < 0.2
-    for form in ("fp32", "int8", "other"):
-        low, high = scores[form]["loss_difference_interval"]
-        assert low <= scores[form]["loss_difference"] <= high
-        assert scores[form]["loss"] - scores["torch"]["loss"] == pytest.approx(
-            scores[form]["loss_difference"], abs=1e-6
-        )
-    # Another model's guesses are others: what agrees must not do so by construction.
-    assert scores["other"]["top1_agreement"] < 0.5 < scores["int8"]["top1_agreement"]

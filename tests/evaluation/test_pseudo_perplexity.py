@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from robbertje_lib.evaluation.pseudo_perplexity import TokenScores, _most_central, _window_starts, pseudo_perplexity
+from robbertje_lib.evaluation.pseudo_perplexity import TokenScores, pseudo_perplexity
+from robbertje_lib.evaluation.windows import Windows, most_central, window_starts
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.models.log_probs import length_batches
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from tests.support.small_models import FAMILIES, LINES, POSITIONS, save_small_model
 
@@ -52,14 +50,14 @@ def test_every_family_agrees_with_the_definition(family: MaskedLM) -> None:
     assert not np.allclose(scores.log_prob, scores.log_prob_l2r)
     lines = [one_at_a_time(family, line, False) for line in TEXT]
     summary = scores.summary()
-    assert summary["corpus"] == pytest.approx(np.exp(-np.mean(np.concatenate(lines))), rel=1e-5)
-    assert summary["per_line_mean"] == pytest.approx(np.exp(-np.mean([np.mean(x) for x in lines])), rel=1e-5)
-    assert summary["tokens"] == sum(map(len, lines))
+    assert summary.corpus == pytest.approx(np.exp(-np.mean(np.concatenate(lines))), rel=1e-5)
+    assert summary.per_line_mean == pytest.approx(np.exp(-np.mean([np.mean(x) for x in lines])), rel=1e-5)
+    assert summary.tokens == sum(map(len, lines))
 
 
 def test_no_special_token_is_scored(family: MaskedLM) -> None:
     scores = pseudo_perplexity(family, [*TEXT, f"hij {family.tokenizer.mask_token} zij"])
-    assert not set(scores.token_id) & family.special_ids()
+    assert not set(scores.tokens.token_id) & family.special_ids()
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 37, 200, 10_000])
@@ -75,23 +73,24 @@ def test_order_of_lines_changes_nothing(roberta: MaskedLM) -> None:
     last = len(TEXT) - 1
     for line in range(len(TEXT)):
         np.testing.assert_allclose(
-            forwards.log_prob[forwards.line == line], backwards.log_prob[backwards.line == last - line], atol=2e-5
+            forwards.log_prob[forwards.tokens.line == line],
+            backwards.log_prob[backwards.tokens.line == last - line],
+            atol=2e-5,
         )
 
 
 def test_long_lines_are_windowed_and_counted(roberta: MaskedLM) -> None:
     scores = pseudo_perplexity(roberta, [TEXT[3], LONG, ""])
-    ids = roberta.tokenizer(LONG, add_special_tokens=False)["input_ids"]
+    tokens, ids = scores.tokens, roberta.tokenizer(LONG, add_special_tokens=False)["input_ids"]
     assert len(ids) > 2 * POSITIONS
-    assert scores.windowed == 1
-    assert scores.dropped == {"empty": 1}
-    long = scores.line == 1
-    assert scores.token_id[long].tolist() == ids
-    assert scores.position[long].tolist() == list(range(len(ids)))
+    assert scores.summary().windowed == 1 and scores.summary().dropped == {"empty": 1}
+    long = tokens.line == 1
+    assert tokens.token_id[long].tolist() == ids
+    assert tokens.line_position[long].tolist() == list(range(len(ids)))
     # A token in the middle of the line is scored in a window of full length around it.
     at, room = len(ids) // 2, POSITIONS - 2
-    starts = _window_starts(len(ids), room)
-    start = starts[_most_central(len(ids), starts, room)[at]]
+    starts = window_starts(len(ids), room)
+    start = starts[most_central(len(ids), starts, room)[at]]
     window = [0, *ids[start : start + room], 2]
     window[1 + at - start] = roberta.tokenizer.mask_token_id
     with torch.no_grad():
@@ -99,41 +98,19 @@ def test_long_lines_are_windowed_and_counted(roberta: MaskedLM) -> None:
     assert scores.log_prob[long][at] == pytest.approx(float(logits.log_softmax(0)[ids[at]]), abs=2e-5)
 
 
-@settings(max_examples=200, deadline=None)
-@given(tokens=st.integers(1, 400), room=st.integers(1, 60))
-def test_windows_cover_every_token_with_context(tokens: int, room: int) -> None:
-    starts = _window_starts(tokens, room)
-    owner = _most_central(tokens, starts, room)
-    offset = np.arange(tokens) - starts[owner]
-    assert ((offset >= 0) & (offset < room)).all()
-    if tokens > room:
-        assert starts[-1] + room == tokens
-        inner = (np.arange(tokens) >= room // 2) & (np.arange(tokens) < tokens - room // 2)
-        # At least a quarter of a window on either side, except near the ends of the line.
-        assert (np.minimum(offset, room - 1 - offset)[inner] >= room // 4 - 1).all()
-
-
-@settings(max_examples=100, deadline=None)
-@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=60), budget=st.integers(1, 300))
-def test_batches_hold_every_query_once_within_budget(lengths: list[int], budget: int) -> None:
-    array = np.array(lengths)
-    batches = list(length_batches(array, budget))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    assert all(len(b) == 1 or len(b) * array[b].max() <= budget for b in batches)
-
-
 def test_summary_of_known_values() -> None:
     def column(*values: float) -> np.ndarray:
         return np.array(values)
 
     line, zero = np.array([0, 0, 0, 1]), np.zeros(4, np.int64)
+    tokens = Windows([], 0, {}, zero, zero, zero, line, np.array([0, 1, 2, 0]), zero, np.array([0, 1, 1, 0]))
     log_prob = np.log(column(0.5, 0.25, 0.125, 0.5))
-    scores = TokenScores(line, np.array([0, 1, 2, 0]), zero, np.array([0, 1, 1, 0]), log_prob, log_prob * 2, 0, {})
+    scores = TokenScores(tokens, log_prob, log_prob * 2, "float32", 1.0)
     summary = scores.summary()
-    assert summary["corpus"] == pytest.approx(2 ** (7 / 4))
-    assert summary["per_line_mean"] == pytest.approx(2 ** ((6 / 3 + 1) / 2))
-    assert summary["word_l2r"] == pytest.approx(2 ** (14 / 4))
-    assert summary["word_l2r_per_word"] == pytest.approx(2 ** (14 / 3))
+    assert summary.corpus == pytest.approx(2 ** (7 / 4))
+    assert summary.per_line_mean == pytest.approx(2 ** ((6 / 3 + 1) / 2))
+    assert summary.word_l2r == pytest.approx(2 ** (14 / 4))
+    assert summary.word_l2r_per_word == pytest.approx(2 ** (14 / 3))
     assert scores.by_line().tolist() == [[pytest.approx(6 * np.log(2)), 3], [pytest.approx(np.log(2)), 1]]
 
 
@@ -145,7 +122,5 @@ def test_lines_without_tokens(roberta: MaskedLM) -> None:
 
 def test_bfloat16_is_within_a_percent(tmp_path: Path) -> None:
     model = load_masked_lm(save_small_model("roberta", tmp_path))
-    exact = pseudo_perplexity(model, TEXT * 4).summary()["corpus"]
-    assert pseudo_perplexity(model, TEXT * 4, precision="bfloat16").summary()["corpus"] == pytest.approx(
-        exact, rel=0.01
-    )
+    exact = pseudo_perplexity(model, TEXT * 4).summary().corpus
+    assert pseudo_perplexity(model, TEXT * 4, precision="bfloat16").summary().corpus == pytest.approx(exact, rel=0.01)

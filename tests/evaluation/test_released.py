@@ -19,7 +19,7 @@ from robbertje_lib.evaluation.pseudo_perplexity import score_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.masked_lm import evaluated_models, load_evaluated
+from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
 from robbertje_lib.models.shapes import load_teacher
 from robbertje_lib.workflow.reproduce import planned_stages
 from tests.support.small_models import LINES, POSITIONS, save_small_model
@@ -89,10 +89,10 @@ def test_released_models_load_from_the_cache_and_a_folder(profile_file: Path, tm
 def test_released_models_are_scored_on_text_of_the_users(profile_file: Path) -> None:
     run = open_run(str(profile_file))
     build_corpus(run)
-    models = score_models(run, progress=lambda _: None)["models"]
+    models = score_models(run, progress=lambda _: None).models
     assert list(models) == run.profile.models
     # The students are copies of one model, the teacher is another.
-    assert models["merged"]["corpus"] == models["bort"]["corpus"] != models["teacher"]["corpus"]
+    assert models["merged"].corpus == models["bort"].corpus != models["teacher"].corpus
 
 
 def test_a_released_model_that_cannot_be_had_is_named(profile_file: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from robbertje_lib.corpus.novels import read_novel
 from robbertje_lib.experiment.errors import UserError
@@ -25,6 +26,15 @@ def test_damaged_weights_are_named(tmp_path: Path, damage: str) -> None:
         with pytest.raises(UserError, match="delete it and run `make reproduce` again") as error:
             load(folder)
         assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_teacher_without_all_its_weights_is_refused(tmp_path: Path) -> None:
+    folder = save_small_model("roberta", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.dense.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"no weights for lm_head\.dense\.weight.* delete it and run"):
+        load_teacher(TEACHER, folder)
 
 
 @pytest.mark.parametrize("encoding", ["idna", "punycode", "undefined", "rot13", "base64", "a\0b"])

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from robbertje_lib.evaluation import pseudo_perplexity
+from robbertje_lib.evaluation.held_out import held_out_lines
+from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import read_parquet, write_parquet
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.show import explorers
 from robbertje_lib.tasks import TaskData, get_task
 from tests.support.tiny_run import tiny_run
@@ -32,16 +34,16 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
         folder = tmp_path_factory.mktemp("scored")
         patch.setenv("ROBBERTJE_OUTPUT", str(folder))
         run = tiny_run(folder)
-        lines = pseudo_perplexity.held_out_lines(run, 6)
+        lines = held_out_lines(run, 6)
         run = Run(
             run.profile.model_copy(
                 update={"pseudo_perplexity": run.profile.pseudo_perplexity.model_copy(update={"lines": 6})}
             ),
             run.paths,
         )
-        model = pseudo_perplexity.load_evaluated(run, "teacher")
-        scores = pseudo_perplexity.pseudo_perplexity(model, lines)
-    teacher = pseudo_perplexity._table("teacher", scores).to_pandas().astype({"model": str})
+        model = load_evaluated(run, "teacher")
+        scores = pseudo_perplexity(model, lines)
+    teacher = scores.table("teacher").to_pandas().astype({"model": str})
     worse = teacher.assign(model="student", log_prob=teacher["log_prob"] - 0.1 * (teacher["line"] == 3))
     other = teacher.iloc[::2].assign(model="other", token_id=teacher["token_id"].iloc[::2] + 1)  # cuts lines otherwise
     write_parquet(
@@ -67,7 +69,7 @@ def test_the_line_on_which_models_differ_most_comes_first(scored: Run) -> None:
 def test_a_line_shows_every_token_and_their_sum(scored: Run) -> None:
     table = explorers.line_log_probs(scored, 3)
     stored = read_parquet(scored.paths.result("pseudo_perplexity.parquet")).to_pandas().query("line == 3")
-    text = pseudo_perplexity.held_out_lines(scored, 6)[3].split()
+    text = held_out_lines(scored, 6)[3].split()
     (*places, last), (*tokens, total) = zip(*table.index, strict=True)
     assert all(token in (text[place - 1], "<unk>") for token, place in zip(tokens, places, strict=True))
     assert list(places) == list(range(1, len(text) + 1)) and set(tokens) & set(text)

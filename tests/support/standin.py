@@ -24,7 +24,7 @@ STAGES = {
     "50_finetuning": ("standin_finetuning", ["predictions/{task}.parquet", "scores/{task}.json"]),
     "60_gender_bias": ("standin_gender_bias", ["gender_bias.json", "gender_bias.parquet"]),
     "70_significance": ("standin_significance", ["significance.json"]),
-    "80_efficiency": ("standin_efficiency", ["efficiency.json"]),
+    "80_efficiency": ("standin_efficiency", ["efficiency.json", "form_losses.parquet"]),
     "90_claims_and_figures": ("standin_claims", ["claims.json", "report"]),
 }
 WRITER = '''"""Writes what a stage writes."""

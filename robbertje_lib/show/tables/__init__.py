@@ -1,1 +1,1 @@
-"""Tables for people: how they look, and a module for each stage's own."""
+"""Results as tables for people, a module a stage."""
