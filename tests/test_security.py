@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.corpus.preparation import sample_table
 from robbertje_lib.corpus.readers import source_files

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import write_json

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.evaluation import bias_report
 from robbertje_lib.experiment.artefacts import write_json
