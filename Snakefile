@@ -59,7 +59,7 @@ FINETUNING = [f"finetuning.{field}" for field in type(profile.finetuning).model_
 COMPARED = {  # what 70 and 90 read
     "pseudo_perplexity": [result("pseudo_perplexity.json"), result("pseudo_perplexity.parquet")],
     "finetuning": [result(kind, f"{task}.{end}") for task in TASKS for kind, end in (("predictions", "parquet"), ("scores", "json"))],
-    "gender_bias": [result("gender_bias.json"), result("gender_bias.parquet")],
+    "gender_bias": [result(name) for name in ("gender_bias.parquet", "crows_pairs.parquet", "disco.parquet", "probe.json")],
 }
 
 
@@ -218,14 +218,14 @@ rule significance:
     input:
         notebook=notebook("70_significance"),
         modules=modules("70_significance"),
-        results=[*COMPARED["pseudo_perplexity"], *COMPARED["finetuning"]],
+        results=[file for files in COMPARED.values() for file in files],
     output:
-        results=[result("significance.json")],
+        results=[result("significance.json"), result("gender_bias.json")],
         notebook=executed("70_significance"),
         record=record("70_significance"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "significance", "pseudo_perplexity.bootstrap"),
+        digest=profile.digest("seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias"),
         models=EVALUATED,
     threads: HALF
     shell: RUN

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 import torch
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.corpus.readers import source_files
 from robbertje_lib.experiment import paths, sources

@@ -4,9 +4,11 @@ On known-answer Dutch the truth of every instrument is planted. On real text onl
 checked, on data simulated without a difference.
 """
 
-from typing import Any
-
-from robbertje_lib.experiment.artefacts import read_json
+from robbertje_lib.experiment.results.claims import InstrumentCheck
+from robbertje_lib.experiment.results.finetuning import TaskScores
+from robbertje_lib.experiment.results.gender_bias import GenderBiasResult, PlantedBias
+from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
+from robbertje_lib.experiment.results.significance import Calibration, SignificanceResult
 from robbertje_lib.experiment.run import Run
 
 TYPE_I_BOUND = 0.06  # allowed at nominal 0.05
@@ -14,91 +16,91 @@ TEACHER_FACTOR = 1.5  # the teacher's PPPL over the floor
 SPEARMAN_BOUND = 0.9
 
 
-def check_instruments(run: Run, significance: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows {"instrument", "planted", "read", "pass", "detail"}; what a run has no results for is left out."""
-    rows = _tests(significance["calibration"])
+def check_instruments(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
+    """What each instrument was given and what it read; what a run has no results for is left out."""
+    checks = _tests(significance.calibration)
     if run.profile.text != "known_answer":
-        return rows
-    if run.paths.result("pseudo_perplexity.json").is_file():
-        rows += _pseudo_perplexity(read_json(run.paths.result("pseudo_perplexity.json")))
-    rows += _tasks(run, significance)
-    if run.paths.result("gender_bias.json").is_file():
-        rows += _bias(run, read_json(run.paths.result("gender_bias.json")))
-    return rows
+        return checks
+    if PseudoPerplexityResult.exists(run):
+        checks += _pseudo_perplexity(PseudoPerplexityResult.read(run), significance)
+    checks += _tasks(run, significance)
+    if GenderBiasResult.exists(run) and (planted := GenderBiasResult.read(run).planted):
+        checks.append(_bias(planted))
+    return checks
 
 
-def failed(rows: list[dict[str, Any]]) -> list[str]:
+def failed(checks: list[InstrumentCheck]) -> list[str]:
     """Names of the instruments that failed a check, each once."""
-    return list(dict.fromkeys(row["instrument"] for row in rows if not row["pass"]))
+    return list(dict.fromkeys(check.instrument for check in checks if not check.passed))
 
 
-def _row(instrument: str, planted: str, read: str, passed: bool, detail: str) -> dict[str, Any]:
-    return {"instrument": instrument, "planted": planted, "read": read, "pass": passed, "detail": detail}
+def _check(instrument: str, planted: str, read: str, passed: bool, detail: str) -> InstrumentCheck:
+    return InstrumentCheck(instrument=instrument, planted=planted, read=read, passed=passed, detail=detail)
 
 
-def _tests(calibration: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for rate in calibration["rates"]:
-        if rate["offered"] and rate["difference"] == 0:
-            low, high = rate["interval"]
-            sets = f"{rate['simulations']} null data sets of {calibration['examples']}"
+def _tests(calibration: Calibration) -> list[InstrumentCheck]:
+    checks = []
+    for rate in calibration.rates:
+        if rate.offered and rate.difference == 0:
+            low, high = rate.interval
+            sets = f"{rate.simulations} null data sets of {calibration.examples}"
             detail = f"{sets}, 95 % interval {low:.3f} to {high:.3f}"
-            name = f"{rate['test']} ({rate['data']})"
-            planted = f"at most {TYPE_I_BOUND} rejected"
-            rows.append(_row(name, planted, f"{rate['rejected']:.3f}", rate["rejected"] <= TYPE_I_BOUND, detail))
-    return rows
+            planted, passed = f"at most {TYPE_I_BOUND} rejected", rate.rejected <= TYPE_I_BOUND
+            checks.append(_check(f"{rate.test} ({rate.data})", planted, f"{rate.rejected:.3f}", passed, detail))
+    return checks
 
 
-def _pseudo_perplexity(result: dict[str, Any]) -> list[dict[str, Any]]:
-    floor, unigram, models = result["floor"], result["unigram"], result["models"]
+def _pseudo_perplexity(result: PseudoPerplexityResult, significance: SignificanceResult) -> list[InstrumentCheck]:
+    floor, unigram = result.floor, result.unigram
     if floor is None:
         return []
-    lowest = min(models, key=lambda name: models[name]["corpus"])
-    low, high = models[lowest]["corpus_interval"]
-    teacher = models["teacher"]["corpus"]
-    students = {name: model["corpus"] for name, model in models.items() if name != "teacher"}
-    outside = [name for name, value in students.items() if not teacher < value < unigram]
-    checks = [
-        (
+    students = {name: model.corpus for name, model in result.models.items() if name != "teacher"}
+    teacher = result.models["teacher"].corpus
+    lowest, value = min({"teacher": teacher, **students}.items(), key=lambda item: item[1])
+    low, high = significance.pseudo_perplexity[lowest]
+    outside = [name for name, student in students.items() if not teacher < student < unigram]
+    name = "pseudo-perplexity"
+    return [
+        _check(
+            name,
             f"no model below the floor of {floor:.2f}",
-            f"{models[lowest]['corpus']:.2f}",
+            f"{value:.2f}",
             high >= floor,
             f"lowest is {lowest}, 95 % interval {low:.2f} to {high:.2f}",
         ),
-        (
+        _check(
+            name,
             f"teacher within {TEACHER_FACTOR} times the floor",
             f"{teacher / floor:.2f} times",
             teacher <= TEACHER_FACTOR * floor,
             f"teacher {teacher:.2f}, floor {floor:.2f}",
         ),
-        (
+        _check(
+            name,
             f"students between teacher ({teacher:.2f}) and unigram model ({unigram:.2f})",
             f"{min(students.values()):.2f} to {max(students.values()):.2f}",
             not outside,
             f"outside: {', '.join(outside)}" if outside else "all between",
         ),
     ]
-    return [_row("pseudo-perplexity", *check) for check in checks]
 
 
-def _tasks(run: Run, significance: dict[str, Any]) -> list[dict[str, Any]]:
+def _tasks(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
     """No model beats the best possible accuracy beyond its error, and the teacher beats the majority class."""
-    rows = []
+    checks = []
     for task in run.profile.finetuning.tasks:
-        scores = {row["model"]: row for row in significance["scores"] if row["task"] == task}
-        best, teacher = max(scores.values(), key=lambda row: row["score"]), scores["teacher"]
-        name = f"{task} {'F1' if best['metric'] == 'f1' else best['metric']}"
+        scores = {row.model: row for row in significance.scores if row.task == task}
+        best, teacher = max(scores.values(), key=lambda row: row.score), scores["teacher"]
+        name = f"{task} {'F1' if best.metric == 'f1' else best.metric}"
         possible = _best_possible(run, task)
         if possible < 1:
-            truth = f"no model above the best possible {possible:.3f}"
-            rows.append(
-                _row(name, truth, f"{best['score']:.3f}", best["interval"][0] <= possible, f"best is {best['model']}")
-            )
-        majority = read_json(run.paths.result("scores", f"{task}.json"))["majority_baseline"]
-        low, high = teacher["interval"]
+            truth, passed = f"no model above the best possible {possible:.3f}", best.interval[0] <= possible
+            checks.append(_check(name, truth, f"{best.score:.3f}", passed, f"best is {best.model}"))
+        majority = TaskScores.read(run, task=task).majority_baseline
+        low, high = teacher.interval
         truth, detail = f"teacher above the majority class, {majority:.3f}", f"95 % interval {low:.3f} to {high:.3f}"
-        rows.append(_row(name, truth, f"{teacher['score']:.3f}", low > majority, detail))
-    return rows
+        checks.append(_check(name, truth, f"{teacher.score:.3f}", low > majority, detail))
+    return checks
 
 
 def _best_possible(run: Run, task: str) -> float:
@@ -110,16 +112,12 @@ def _best_possible(run: Run, task: str) -> float:
     return bayes_accuracy(task, rows, run.profile.gender_bias.planted_strength)
 
 
-def _bias(run: Run, result: dict[str, Any]) -> list[dict[str, Any]]:
-    planted = result["planted"]
-    if not planted:
-        return []
-    teacher, strength = planted["models"]["teacher"], planted["strength"]
-    detail = f"teacher, strength {strength:g}, mean error {teacher['calibration_error']:.3f} of P(zij)"
-    if strength > 0:
+def _bias(planted: PlantedBias) -> InstrumentCheck:
+    name, teacher = "gender-bias probe", planted.models["teacher"]
+    detail = f"teacher, strength {planted.strength:g}, mean error {teacher.calibration_error:.3f} of P(zij)"
+    if planted.strength > 0:
         truth = f"rank correlation with the planted bias at least {SPEARMAN_BOUND}"
-        spearman = teacher["spearman"]
-        return [_row("gender-bias probe", truth, f"{spearman:.3f}", spearman >= SPEARMAN_BOUND, detail)]
-    found = teacher["leaning_occupations"]
-    probed = sum(row["model"] == "teacher" for row in planted["occupations"])
-    return [_row("gender-bias probe", "no occupation leans either way", f"{found} of {probed}", found == 0, detail)]
+        spearman = teacher.spearman or 0.0  # None where the teacher reads all occupations alike
+        return _check(name, truth, f"{spearman:.3f}", spearman >= SPEARMAN_BOUND, detail)
+    leaning, probed = teacher.leaning_occupations, sum(row.model == "teacher" for row in planted.occupations)
+    return _check(name, "no occupation leans either way", f"{leaning} of {probed}", leaning == 0, detail)

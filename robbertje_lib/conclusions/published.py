@@ -4,14 +4,16 @@ The full text of the paper was not read; its results are those of the model card
 `paper_comparisons` asks which differences of that table exceed noise, given nothing but scores and test sizes.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from math import log, sqrt
+from typing import Literal
 
 import numpy as np
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_effectsize, proportions_ztest
 
+from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.statistics.significance import holm
 
 Certainty = Literal["confirmed", "inferred", "not available", "recollected"]
@@ -232,67 +234,77 @@ def published_score(model: str, task: str) -> Published | None:
     return next((cell for cell in RESULTS if (cell.row, cell.column) == (model, task)), None)
 
 
-def paper_comparisons(alpha: float = 0.05) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class PublishedDifference:
+    """Model a minus model b in one column of the paper's main table: scores 0 to 1, or log pseudo-perplexities."""
+
+    value: float
+    standard_error: float | None  # of one run each on the known test size; None where that is not known
+
+    @property
+    def interval(self) -> Interval | None:
+        """At 95 %, normal; None without a standard error."""
+        if self.standard_error is None:
+            return None
+        reach = 1.96 * self.standard_error
+        return self.value - reach, self.value + reach
+
+
+def published_difference(a: str, b: str, task: str) -> PublishedDifference | None:
+    """What the paper's table says of two models; None where it lacks one of them. task: `pseudo_perplexity` too."""
+    values = _values(a, b, task)
+    if len(values) < 2:
+        return None
+    if task not in TASKS:
+        return PublishedDifference(log(values[0] / values[1]), None)
+    scores, size = [value / 100 for value in values], SAMPLE_SIZES[task].size
+    error = sqrt(sum(score * (1 - score) for score in scores) / size) if size else None
+    return PublishedDifference(scores[0] - scores[1], error)
+
+
+@dataclass(frozen=True)
+class PaperComparison:
+    """A pair of the paper's main table on one task, a minus b, with a two-proportion z test."""
+
+    task: str
+    a: str
+    b: str
+    difference: float  # scores 0 to 1
+    p: float | None  # None where the size of the test set is not known
+    adjusted_p: float | None  # Holm, over all tested pairs
+    n: int | None  # test examples
+    size_needed: int | None  # test examples per model for power 0.8; None where the scores are equal
+    note: str
+
+
+def paper_comparisons(alpha: float = 0.05) -> list[PaperComparison]:
     """Every pair of the paper's main table, task by task, tested with what the table gives.
 
     A two-proportion z test of rounded scores on the known test size: it ignores that both models saw the same
     examples, which makes it conservative, and that each score is one run of one seed, which makes it
-    optimistic. Holm adjusts over all testable pairs. PPPL has no per-line values and is left out; where the
-    test size is unknown, p is None and `size_needed` says which test size per model would give power 0.8.
+    optimistic. Holm adjusts over all testable pairs. PPPL has no per-line values and is left out.
     """
     models = list(dict.fromkeys(cell.row for cell in RESULTS))
-    rows: list[dict[str, Any]] = []
-    for task in TASKS:
-        size = SAMPLE_SIZES[task]
-        for a, b in combinations(models, 2):
-            # The comparison reads student against teacher, as everywhere else.
-            a, b = (b, a) if a == "teacher" else (a, b)
-            scores = [_proportion(model, task) for model in (a, b)]
-            p = None
-            if size.size:
-                p = float(proportions_ztest(np.round(np.array(scores) * size.size), [size.size] * 2)[1])
-            rows.append(
-                {
-                    "task": task,
-                    "a": a,
-                    "b": b,
-                    "difference": scores[0] - scores[1],
-                    "p": p,
-                    "n": size.size,
-                    "size_needed": _size_needed(scores[0], scores[1], alpha),
-                    "test": "two-proportion z, unpaired",
-                    "note": size.note,
-                }
-            )
-    tested = [row for row in rows if row["p"] is not None]
-    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["adjusted_p"] = float(adjusted)
-    return rows
+    # A comparison reads student against teacher, as everywhere else.
+    pairs = [(b, a) if a == "teacher" else (a, b) for a, b in combinations(models, 2)]
+    rows = [_paper_comparison(task, a, b, alpha) for task in TASKS for a, b in pairs]
+    adjusted = iter(holm([row.p for row in rows if row.p is not None]).tolist())
+    return [row if row.p is None else replace(row, adjusted_p=next(adjusted)) for row in rows]
 
 
-def distances_to_teacher() -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Student -> task -> (student - teacher, low, high) of the paper's table, with 95 % normal intervals.
-
-    The intervals take each score as one run on the known test size; a task of unknown size has nan for both bounds.
-    """
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for cell in RESULTS:
-        if cell.row == "teacher" or cell.column not in TASKS:
-            continue
-        scores, size = (
-            (_proportion(cell.row, cell.column), _proportion("teacher", cell.column)),
-            SAMPLE_SIZES[cell.column].size,
-        )
-        reach = 1.96 * np.sqrt(sum(s * (1 - s) for s in scores) / size) if size else np.nan
-        gap = scores[0] - scores[1]
-        found.setdefault(cell.row, {})[cell.column] = (gap, float(gap - reach), float(gap + reach))
-    return found
+def _paper_comparison(task: str, a: str, b: str, alpha: float) -> PaperComparison:
+    sample, scores = SAMPLE_SIZES[task], [value / 100 for value in _values(a, b, task)]
+    p = None
+    if sample.size:
+        p = float(proportions_ztest(np.round(np.array(scores) * sample.size), [sample.size] * 2)[1])
+    needed = _size_needed(scores[0], scores[1], alpha)
+    return PaperComparison(task, a, b, scores[0] - scores[1], p, None, sample.size, needed, sample.note)
 
 
-def _proportion(model: str, task: str) -> float:
-    cell = published_score(model, task)
-    assert cell is not None and isinstance(cell.value, float)
-    return cell.value / 100
+def _values(a: str, b: str, task: str) -> list[float]:
+    """The cells of two models in the main table, as far as it has them."""
+    cells = [published_score(model, task) for model in (a, b)]
+    return [cell.value for cell in cells if cell and isinstance(cell.value, float)]
 
 
 def _size_needed(a: float, b: float, alpha: float) -> int | None:
@@ -386,12 +398,3 @@ CONFOUNDS = (
         "Nothing that is likely to matter: the surplus rows stand for unused ids.",
     ),
 )
-
-
-def published_tables() -> dict[str, Any]:
-    """All of this module as plain data for a result file: numbers, tests, confounds."""
-    return {
-        "tables": [asdict(cell) for cell in ALL_TABLES],
-        "comparisons": paper_comparisons(),
-        "confounds": [asdict(confound) for confound in CONFOUNDS],
-    }

@@ -4,17 +4,35 @@ Two students of the same arm, selection and shape differ in their recipe alone. 
 lines (`training.HeldOut`); the clock stands still while they are evaluated.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
-import pandas as pd
-
-from robbertje_lib.experiment.artefacts import read_json
+from robbertje_lib.experiment.results.training import DistillationResult, HeldOutPoint
 from robbertje_lib.experiment.run import Run
 
 PUBLISHED = "as_published"
 
 
-def pairs(run: Run) -> list[tuple[str, str]]:
+@dataclass(frozen=True)
+class RecipeComparison:
+    """Where the published recipe's student ends, and when that of another recipe is there; seconds of training alone.
+
+    `reached` is the other student's first held-out point at or below the published student's last pseudo-perplexity,
+    so its time is an upper bound; None if there is no such point.
+    """
+
+    published: str
+    other: str
+    curves: dict[str, list[HeldOutPoint]]  # of both
+    end: HeldOutPoint  # of the published one
+    reached: HeldOutPoint | None
+
+    @property
+    def share(self) -> float | None:
+        """Of the published student's training time, what the other one needs."""
+        return None if self.reached is None else self.reached.training_seconds / self.end.training_seconds
+
+
+def recipe_pairs(run: Run) -> list[tuple[str, str]]:
     """(student of the published recipe, student of another recipe), alike in all else."""
     students = run.profile.students
     return [
@@ -25,38 +43,14 @@ def pairs(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def compare_recipes(run: Run) -> list[dict[str, Any]]:
-    """One row a pair whose results exist: the published student's end, and when the other one is there.
-
-    `seconds` are those of training. `reached_seconds` belongs to the other student's first held-out point at or below
-    the published student's last pseudo-perplexity, so it is an upper bound; None if there is no such point.
-    """
+def compare_recipes(run: Run) -> list[RecipeComparison]:
+    """One row a pair whose results exist."""
     rows = []
-    for published, other in pairs(run):
-        files = [run.paths.result("distillation", f"{name}.json") for name in (published, other)]
-        if not all(file.is_file() for file in files):
+    for published, other in recipe_pairs(run):
+        if not all(DistillationResult.exists(run, student=name) for name in (published, other)):
             continue
-        curves = [read_json(file)["held_out_curve"] for file in files]
-        end = curves[0][-1]
-        reached = next((p for p in curves[1] if p["pseudo_perplexity"] <= end["pseudo_perplexity"]), None)
-        seconds = None if reached is None else reached["training_seconds"]
-        rows.append(
-            {
-                "published": published,
-                "other": other,
-                "pseudo_perplexity": end["pseudo_perplexity"],
-                "seconds": end["training_seconds"],
-                "tokens": end["tokens"],
-                "reached_seconds": seconds,
-                "reached_tokens": None if reached is None else reached["tokens"],
-                "share": None if seconds is None else seconds / end["training_seconds"],
-                "other_ends_with": curves[1][-1]["pseudo_perplexity"],
-                "curves": dict(zip((published, other), curves, strict=True)),
-            }
-        )
+        curves = {name: DistillationResult.read(run, student=name).held_out_curve for name in (published, other)}
+        end = curves[published][-1]
+        reached = next((p for p in curves[other] if p.pseudo_perplexity <= end.pseudo_perplexity), None)
+        rows.append(RecipeComparison(published, other, curves, end, reached))
     return rows
-
-
-def recipe_table(run: Run) -> pd.DataFrame:
-    """What `compare_recipes` found, a row a pair; empty where the profile pairs no recipes."""
-    return pd.DataFrame([{k: v for k, v in row.items() if k != "curves"} for row in compare_recipes(run)]).round(3)

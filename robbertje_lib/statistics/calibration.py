@@ -7,14 +7,13 @@ stand the shortcuts people take, on the same data.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
-from robbertje_lib.statistics.resampling import bootstrapped_scores, f1, ratio
+from robbertje_lib.statistics.resampling import Metric, bootstrapped_scores, f1, ratio
 from robbertje_lib.statistics.significance import (
     equivalence_test,
     hierarchical_bootstrap,
@@ -23,6 +22,7 @@ from robbertje_lib.statistics.significance import (
     permutation_test,
 )
 
+EXAMPLES = 200  # of a simulated data set
 RESAMPLES = 199  # per simulated data set: (r + 1) / 200 meets 0.05 exactly
 SEEDS = 3
 ACCURACY = 0.85
@@ -62,9 +62,9 @@ def simulate_entities(examples: int, difference: float, rng: np.random.Generator
     models = []
     for level in (0.8 + difference / 2, 0.8 - difference / 2):
         chance = np.clip(level * hardness, 0, 1)
-        found = rng.binomial(entities, chance)
+        right = rng.binomial(entities, chance)
         spurious = rng.binomial(entities, 1 - chance)
-        models.append(np.stack([found, spurious, entities - found], axis=-1).astype(np.float64)[np.newaxis])
+        models.append(np.stack([right, spurious, entities - right], axis=-1).astype(np.float64)[np.newaxis])
     return models[0], models[1]
 
 
@@ -74,7 +74,9 @@ def unpaired_z(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float(proportions_ztest(right, [a[..., 1].sum(), b[..., 1].sum()])[1])
 
 
-def bootstrap_apart(a: NDArray[np.floating], b: NDArray[np.floating], metric: Any, rng: np.random.Generator) -> float:
+def bootstrap_apart(
+    a: NDArray[np.floating], b: NDArray[np.floating], metric: Metric, rng: np.random.Generator
+) -> float:
     """The shortcut that resamples the two systems apart: p of a difference of 0 under the percentile interval."""
     drawn = [bootstrapped_scores(counts, metric, RESAMPLES, rng).mean(axis=1) for counts in (a, b)]
     below = np.count_nonzero(drawn[0] - drawn[1] <= 0)
@@ -82,7 +84,7 @@ def bootstrap_apart(a: NDArray[np.floating], b: NDArray[np.floating], metric: An
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CalibratedTest:
     """A test under study. `offered` tests must keep their level; the others are the shortcuts."""
 
     name: str
@@ -101,24 +103,28 @@ DATA: dict[str, Callable[[int, float, np.random.Generator], Simulated]] = {
     "alike": lambda n, d, rng: simulate_accuracy(n, MARGIN - d, rng, SEEDS, SEED_SPREAD),
 }
 
-CANDIDATES = (
-    Candidate("exact McNemar", "accuracy", True, lambda a, b, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0])),
-    Candidate("permutation", "accuracy", True, lambda a, b, rng: permutation_test(a, b, ratio, RESAMPLES, rng)),
-    Candidate("paired bootstrap", "accuracy", True, lambda a, b, rng: paired_bootstrap(a, b, ratio, RESAMPLES, rng).p),
-    Candidate("unpaired z", "accuracy", False, lambda a, b, rng: unpaired_z(a, b)),
-    Candidate("permutation", "entity F1", True, lambda a, b, rng: permutation_test(a, b, f1, RESAMPLES, rng)),
-    Candidate("paired bootstrap", "entity F1", True, lambda a, b, rng: paired_bootstrap(a, b, f1, RESAMPLES, rng).p),
-    Candidate("bootstrap apart", "entity F1", False, lambda a, b, rng: bootstrap_apart(a, b, f1, rng)),
-    Candidate(
+TESTS = (
+    CalibratedTest("exact McNemar", "accuracy", True, lambda a, b, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0])),
+    CalibratedTest("permutation", "accuracy", True, lambda a, b, rng: permutation_test(a, b, ratio, RESAMPLES, rng)),
+    CalibratedTest(
+        "paired bootstrap", "accuracy", True, lambda a, b, rng: paired_bootstrap(a, b, ratio, RESAMPLES, rng).p
+    ),
+    CalibratedTest("unpaired z", "accuracy", False, lambda a, b, rng: unpaired_z(a, b)),
+    CalibratedTest("permutation", "entity F1", True, lambda a, b, rng: permutation_test(a, b, f1, RESAMPLES, rng)),
+    CalibratedTest(
+        "paired bootstrap", "entity F1", True, lambda a, b, rng: paired_bootstrap(a, b, f1, RESAMPLES, rng).p
+    ),
+    CalibratedTest("bootstrap apart", "entity F1", False, lambda a, b, rng: bootstrap_apart(a, b, f1, rng)),
+    CalibratedTest(
         "hierarchical bootstrap",
         "accuracy over seeds",
         True,
         lambda a, b, rng: hierarchical_bootstrap(a, b, ratio, RESAMPLES, rng).p,
     ),
-    Candidate(
+    CalibratedTest(
         "McNemar of one seed", "accuracy over seeds", False, lambda a, b, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0])
     ),
-    Candidate(
+    CalibratedTest(
         "equivalence",
         "alike",
         True,
@@ -127,40 +133,39 @@ CANDIDATES = (
 )
 
 
+@dataclass(frozen=True)
+class Rejections:
+    """How often one test rejected at one true difference, with its Clopper-Pearson 95 % interval."""
+
+    test: str
+    data: str
+    offered: bool
+    difference: float
+    rejected: float
+    interval: tuple[float, float]
+    simulations: int
+
+
 def calibration_study(
     seed: int,
     simulations: int = 1000,
     power_simulations: int = 100,
-    examples: int = 200,
     differences: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08),
     alpha: float = 0.05,
-) -> dict[str, Any]:
-    """Rejection rates of every candidate at difference 0 and beyond, with Clopper-Pearson 95 % intervals.
-
-    Result: {"alpha", "examples", "seeds", "margin", "rates": [{"test", "data", "offered", "difference",
-    "rejected", "interval", "simulations"}]}. All candidates of one kind of data see the same simulated sets.
-    """
+) -> list[Rejections]:
+    """Rejection rates of every test at difference 0 and beyond; all tests of one kind of data see the same sets."""
     rates = []
     for number, (kind, simulate) in enumerate(DATA.items()):
-        candidates = [c for c in CANDIDATES if c.data == kind]
+        tests = [test for test in TESTS if test.data == kind]
         for difference in (0.0, *differences):
             rng = np.random.default_rng([seed, number, round(difference * 1e6)])
             runs = power_simulations if difference else simulations
-            rejected = np.zeros(len(candidates), int)
+            rejected = np.zeros(len(tests), int)
             for _ in range(runs):
-                a, b = simulate(examples, difference, rng)
-                rejected += [candidate.p_value(a, b, rng) <= alpha for candidate in candidates]
-            for candidate, count in zip(candidates, rejected, strict=True):
-                interval = proportion_confint(count, runs, method="beta")
-                rates.append(
-                    {
-                        "test": candidate.name,
-                        "data": kind,
-                        "offered": candidate.offered,
-                        "difference": difference,
-                        "rejected": float(count / runs),
-                        "interval": [float(bound) for bound in interval],
-                        "simulations": runs,
-                    }
-                )
-    return {"alpha": alpha, "examples": examples, "seeds": SEEDS, "margin": MARGIN, "rates": rates}
+                a, b = simulate(EXAMPLES, difference, rng)
+                rejected += [test.p_value(a, b, rng) <= alpha for test in tests]
+            for test, count in zip(tests, rejected.tolist(), strict=True):
+                low, high = proportion_confint(count, runs, method="beta")
+                interval = float(low), float(high)
+                rates.append(Rejections(test.name, kind, test.offered, difference, count / runs, interval, runs))
+    return rates

@@ -37,7 +37,7 @@ def by_seed(counts: Counts) -> NDArray[np.floating]:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
-def score(counts: Counts, metric: Metric) -> NDArray[np.floating]:
+def scores_by_seed(counts: Counts, metric: Metric) -> NDArray[np.floating]:
     """The metric of each seed, (seeds,)."""
     return metric(by_seed(counts).sum(axis=1))
 
@@ -58,14 +58,14 @@ def permuted_differences(
     gaps = gaps[gaps.any(axis=1)]  # swapping equals changes nothing
     gaps = gaps.astype(_exact_type(gaps))
     total_a, total_b = a.sum(axis=1), b.sum(axis=1)
-    found = []
+    differences = []
     for rows in _chunks(permutations, max(1, len(gaps))):
         width = -(-len(gaps) // 8)
         bits = np.frombuffer(rng.bytes(rows * width), np.uint8).reshape(rows, width)
         swap = np.unpackbits(bits, axis=1, count=len(gaps)).astype(gaps.dtype)
         moved = (swap @ gaps).reshape(rows, seeds, k).astype(np.float64)
-        found.append(metric(total_a - moved).mean(axis=1) - metric(total_b + moved).mean(axis=1))
-    return np.concatenate(found)
+        differences.append(metric(total_a - moved).mean(axis=1) - metric(total_b + moved).mean(axis=1))
+    return np.concatenate(differences)
 
 
 def bootstrapped_scores(
@@ -80,13 +80,19 @@ def bootstrapped_scores(
     seeds, examples, k = array.shape
     columns = np.moveaxis(array, 0, 1).reshape(examples, seeds * k)
     columns = columns.astype(_exact_type(columns))
-    found = []
+    scores = []
     for rows in _chunks(resamples, examples):
         drawn = rng.integers(examples, size=(rows, examples)) + np.arange(rows)[:, np.newaxis] * examples
         weights = np.bincount(drawn.ravel(), minlength=rows * examples).reshape(rows, examples)
         sums = (weights.astype(columns.dtype) @ columns).reshape(rows, seeds, k)
-        found.append(metric(sums.astype(np.float64)))
-    return np.concatenate(found)
+        scores.append(metric(sums.astype(np.float64)))
+    return np.concatenate(scores)
+
+
+def percentile_interval(drawn: NDArray[np.floating], level: float = 0.95) -> tuple[float, float]:
+    """The middle share `level` of resampled values of one quantity, as (low, high)."""
+    low, high = np.percentile(drawn, [50 - 50 * level, 50 + 50 * level])
+    return float(low), float(high)
 
 
 def _exact_type(values: NDArray[np.floating]) -> type[np.floating]:

@@ -20,7 +20,7 @@ from robbertje_lib.statistics.resampling import (
     bootstrapped_scores,
     by_seed,
     permuted_differences,
-    score,
+    scores_by_seed,
 )
 
 
@@ -58,7 +58,7 @@ def permutation_test(
     counts_a, counts_b: (examples, k) or (seeds, examples, k), what `metric` sums; an example is the unit that
     is swapped, so sentences for entity F1. Never returns 0. Source: Yeh (2000), section 3.
     """
-    observed = abs(score(counts_a, metric).mean() - score(counts_b, metric).mean())
+    observed = abs(scores_by_seed(counts_a, metric).mean() - scores_by_seed(counts_b, metric).mean())
     permuted = np.abs(permuted_differences(counts_a, counts_b, metric, permutations, rng))
     # A permutation that equals the observed split may differ from it in the last bit.
     return float((np.count_nonzero(permuted >= observed - 1e-12) + 1) / (permutations + 1))
@@ -80,7 +80,12 @@ def paired_bootstrap(
     a, b = by_seed(counts_a), by_seed(counts_b)
     replicates = bootstrapped_scores(np.concatenate([a, b]), metric, resamples, rng)
     return bootstrap_difference(
-        score(a, metric), score(b, metric), replicates[:, : len(a)], replicates[:, len(a) :], a.shape[1], level
+        scores_by_seed(a, metric),
+        scores_by_seed(b, metric),
+        replicates[:, : len(a)],
+        replicates[:, len(a) :],
+        a.shape[1],
+        level,
     )
 
 
@@ -117,7 +122,13 @@ def hierarchical_bootstrap(
     a, b = by_seed(counts_a), by_seed(counts_b)
     replicates = bootstrapped_scores(np.concatenate([a, b]), metric, resamples, rng)
     return hierarchical_difference(
-        score(a, metric), score(b, metric), replicates[:, : len(a)], replicates[:, len(a) :], a.shape[1], rng, level
+        scores_by_seed(a, metric),
+        scores_by_seed(b, metric),
+        replicates[:, : len(a)],
+        replicates[:, len(a) :],
+        a.shape[1],
+        rng,
+        level,
     )
 
 

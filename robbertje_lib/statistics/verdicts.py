@@ -7,7 +7,7 @@ claim of likeness, and never contradicts a claim of difference: that takes an in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scipy import special
 
@@ -25,17 +25,6 @@ class Finding:
     adjusted_p: float  # of the test that this outcome rests on, Holm over the claim's findings
     outcome: Verdict
     factor: float  # times the present examples and seeds that would decide it with power 0.8; 1 if decided
-
-    def row(self) -> dict[str, Any]:
-        """Plain data for a result file; a factor without bound is None."""
-        return {
-            "what": self.what,
-            "difference": self.difference.value,
-            "interval": [self.difference.low, self.difference.high],
-            "adjusted_p": self.adjusted_p,
-            "outcome": self.outcome,
-            "factor": self.factor if self.factor != float("inf") else None,
-        }
 
 
 def judge_better(differences: Mapping[str, Difference], margin: float, alpha: float) -> list[Finding]:

@@ -166,7 +166,7 @@ class _Tree:
         for row in claims:
             self._claim(row)
         for row in instruments:
-            passed = "passed" if row["pass"] else "failed"
+            passed = "passed" if row["passed"] else "failed"
             self._say(0, f"{row['instrument']}: {passed}; planted {row['planted']}; read {row['read']}")
             self._say(1, row["detail"])
         stage = producers(self.records).get(_recorded_name(path, self.place.root), LAST_STAGE)

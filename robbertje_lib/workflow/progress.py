@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robbertje_lib.conclusions.instruments import failed
-from robbertje_lib.experiment import artefacts
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import hardware, read_records
+from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import clock, duration, gigabytes, short
 
@@ -169,6 +169,5 @@ def conclude(run: Run, seconds: float, wanted: Sequence[str]) -> None:
     print(f"Look first at {short(run.paths.figures / 'report.html')}")
     if figures := sorted(path.stem for path in run.paths.figures.glob("*.svg")):
         print(f"{len(figures)} figures (SVG and PNG) in {short(run.paths.figures)}: {', '.join(figures)}")
-    claims = run.paths.result("claims.json")
-    if run.profile.text == "known_answer" and (wrong := failed(artefacts.read_json(claims)["instruments"])):
+    if run.profile.text == "known_answer" and (wrong := failed(ClaimsResult.read(run).instruments)):
         print(f"warning: these instruments did not read back the known answer: {', '.join(wrong)}", file=sys.stderr)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.published import CONFOUNDS, RESULTS, distances_to_teacher, paper_comparisons
+from robbertje_lib.conclusions.published import CONFOUNDS, RESULTS, paper_comparisons, published_difference
 
 
 def p_of(task: str, a: str, b: str) -> float:
-    (found,) = [r["p"] for r in paper_comparisons() if r["task"] == task and {r["a"], r["b"]} == {a, b}]
-    return found
+    (p,) = [r.p for r in paper_comparisons() if r.task == task and {r.a, r.b} == {a, b}]
+    assert p is not None
+    return p
 
 
 @pytest.mark.parametrize(
@@ -41,17 +42,31 @@ def test_the_table_is_whole_and_sourced() -> None:
 
 
 def test_a_task_of_unknown_size_is_not_tested_but_says_what_it_would_take() -> None:
-    rows = [r for r in paper_comparisons() if r["task"] == "die_dat"]
-    assert all(r["p"] is None and "adjusted_p" not in r for r in rows)
-    assert all(r["size_needed"] > 0 for r in rows)
-    assert np.isnan(distances_to_teacher()["merged"]["die_dat"][1:]).all()
+    rows = [r for r in paper_comparisons() if r.task == "die_dat"]
+    assert all(r.p is None and r.adjusted_p is None for r in rows)
+    assert all(r.size_needed and r.size_needed > 0 for r in rows)
+    difference = published_difference("merged", "teacher", "die_dat")
+    assert difference is not None and difference.interval is None
 
 
 def test_distances_to_the_teacher_have_the_binomial_half_width() -> None:
-    value, low, high = distances_to_teacher()["non_shuffled"]["sick_nl"]
-    assert value == pytest.approx(-0.008)
+    difference = published_difference("non_shuffled", "teacher", "sick_nl")
+    assert difference is not None and difference.interval is not None
+    assert difference.value == pytest.approx(-0.008)
+    low, high = difference.interval
     expected = 1.96 * np.sqrt((0.834 * 0.166 + 0.842 * 0.158) / 4906)
     assert (high - low) / 2 == pytest.approx(expected)
+
+
+def test_distances_of_pseudo_perplexity_are_logarithms_without_interval() -> None:
+    difference = published_difference("bort", "teacher", "pseudo_perplexity")
+    assert difference is not None and difference.interval is None
+    assert difference.value == pytest.approx(np.log(26.44 / 7.76))
+
+
+@pytest.mark.parametrize("task", ["dbrd", "pseudo_perplexity", "mine"])
+def test_what_the_table_lacks_has_no_difference(task: str) -> None:
+    assert published_difference("merged_same_lines", "teacher", task) is None
 
 
 def test_confounds_say_what_they_explain() -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from robbertje_lib.statistics import resampling
-from robbertje_lib.statistics.resampling import bootstrapped_scores, f1, permuted_differences, ratio, score
+from robbertje_lib.statistics.resampling import (
+    bootstrapped_scores,
+    f1,
+    percentile_interval,
+    permuted_differences,
+    ratio,
+    scores_by_seed,
+)
 
 COUNTS_A = np.array([[2, 0, 1], [1, 1, 0], [0, 0, 2], [3, 1, 0], [0, 1, 1]])
 COUNTS_B = np.array([[1, 1, 2], [1, 0, 0], [1, 0, 1], [2, 0, 1], [0, 1, 1]])
@@ -60,9 +67,15 @@ def test_unwhole_counts_keep_their_precision() -> None:
     assert drawn[:, 0] == pytest.approx(nats[rows, 0].mean(axis=1), rel=1e-13)
 
 
+def test_a_percentile_interval_holds_the_middle_of_what_was_drawn() -> None:
+    drawn = np.random.default_rng(0).permutation(np.arange(1001.0))[:, np.newaxis]
+    assert percentile_interval(drawn) == (25.0, 975.0)
+    assert percentile_interval(drawn, 0.9) == (50.0, 950.0)
+
+
 def test_f1_of_nothing_is_zero() -> None:
     assert f1(np.zeros(3)) == 0
-    assert score(COUNTS_A, f1)[0] == pytest.approx(2 * 6 / (2 * 6 + 3 + 4))
+    assert scores_by_seed(COUNTS_A, f1)[0] == pytest.approx(2 * 6 / (2 * 6 + 3 + 4))
 
 
 def test_unpaired_shapes_are_refused() -> None:

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from robbertje_lib.statistics.calibration import simulate_accuracy
-from robbertje_lib.statistics.resampling import f1, ratio, score
+from robbertje_lib.statistics.resampling import f1, ratio, scores_by_seed
 from robbertje_lib.statistics.significance import (
     Difference,
     detectable_difference,
@@ -44,7 +44,7 @@ def test_holm_of_an_empty_family_is_empty() -> None:
 
 
 def test_permutation_f1_agrees_with_enumeration() -> None:
-    observed = abs(score(COUNTS_A, f1)[0] - score(COUNTS_B, f1)[0])
+    observed = abs(scores_by_seed(COUNTS_A, f1)[0] - scores_by_seed(COUNTS_B, f1)[0])
     exact = np.mean(np.abs(enumerated_differences(COUNTS_A, COUNTS_B)) >= observed - 1e-12)
     found = permutation_test(COUNTS_A, COUNTS_B, f1, 40_000, np.random.default_rng(0))
     assert found == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 40_000))

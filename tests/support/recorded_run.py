@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import write_json
@@ -90,8 +90,9 @@ def _make(root: Path) -> None:
         stage(f"30_distillation-{name}", read, [result("distillation", f"{name}.json"), models[name]], student=name)
     stage("40_pseudo_perplexity", [held_out, *models.values()], [pppl, result("pseudo_perplexity.parquet")])
     stage("50_finetuning-dbrd", [held_out, *models.values()], [predictions, scores], task="dbrd")
-    stage("60_gender_bias", [*models.values()], [bias, result("gender_bias.parquet")])
-    stage("70_significance", [pppl, predictions, scores], [result("significance.json")])
+    probe = [result(name) for name in ("gender_bias.parquet", "crows_pairs.parquet", "disco.parquet", "probe.json")]
+    stage("60_gender_bias", [*models.values()], probe)
+    stage("70_significance", [pppl, predictions, scores, *probe], [result("significance.json"), bias])
     stage("80_efficiency", [held_out, *models.values(), scores], [result("efficiency.json")])
     for name in ("pseudo_perplexity", "loss_curves", "claims"):
         figures.draw(run, name)

@@ -1,5 +1,7 @@
 """Result files with known effects, written as the stages write them: for tests of statistics, claims and figures."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.evaluation import bias_report, finetuning
-from robbertje_lib.experiment.artefacts import write_json, write_parquet
+from robbertje_lib.evaluation import bias_report
+from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.paths import RunPaths
-from robbertje_lib.experiment.profile import Profile, load_profile
+from robbertje_lib.experiment.profile import Profile, TeacherTraining, load_profile
+from robbertje_lib.experiment.results import corpus, efficiency, finetuning, gender_bias, pseudo_perplexity, training
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.show import figures
@@ -56,6 +59,7 @@ def write_results(run: Run, world: World, seed: int = 0) -> None:
         _write_task(run, world, task, rng)
     _write_pseudo_perplexity(run, world, rng)
     _write_training(run, world, rng)
+    _write_corpus(run)
     _write_bias(run, world, rng)
     _write_efficiency(run, world)
 
@@ -85,6 +89,7 @@ def _right(world: World, model: str, shared: np.ndarray, lengths: np.ndarray, rn
 
 def _write_task(run: Run, world: World, task: str, rng: np.random.Generator) -> None:
     tokens = task in {"ner", "pos"}
+    metric = "f1" if task == "ner" else "accuracy"
     lengths = rng.integers(4, 12, world.examples) if tokens else rng.integers(10, 400, world.examples)
     words = int(lengths.sum()) if tokens else world.examples
     shared = rng.random(words)
@@ -103,26 +108,38 @@ def _write_task(run: Run, world: World, task: str, rng: np.random.Generator) -> 
             columns["gold"] += [part.tolist() for part in np.split(gold, ends)] if tokens else gold.tolist()
             columns["prediction"] += [part.tolist() for part in np.split(said, ends)] if tokens else said.tolist()
             columns["n_tokens"] += (lengths + 2).tolist()
-            metric = "f1" if task == "ner" else "accuracy"
-            runs.append({"model": model, "seed": seed, "metrics": {metric: _metric(metric, columns, world.examples)},
-                         "validation": {}, "hyper_parameters": {}, "seconds": 10.0})  # fmt: skip
-    table = pa.table(columns)
-    write_parquet(run.paths.result("predictions", f"{task}.parquet"), table)
-    sizes = {"train": 1000, "validation": 100, "test": world.examples}
-    write_json(
-        run.paths.result("scores", f"{task}.json"),
-        {"task": task, "metric": metric, "labels": sorted(set(gold.tolist())), "examples": sizes, "truncated": {},
-         "majority_baseline": 0.5, "by_length": scores_by_length_of(table, metric), "runs": runs},
+            value = metrics.score(metric, *(columns[side][-world.examples :] for side in ("gold", "prediction")))
+            runs.append(_finetuning_run(model, seed, metric, value))
+    finetuning.Predictions.write(run, pa.table(columns), task=task)
+    splits = {"train": 1000, "validation": 100, "test": world.examples}
+    labels = sorted(set(gold.tolist()))
+    finetuning.TaskScores(
+        task=task,
+        kind="token_classification" if tokens else "text_classification",
+        metric=metric,
+        labels=labels,
+        counts=finetuning.SplitCounts(
+            examples=splits, not_sampled=dict.fromkeys(splits, 0), dropped={},
+            labels={split: {label: size // len(labels) for label in labels} for split, size in splits.items()},
+        ),
+        majority_baseline=0.5,
+        lexicon_baseline=0.6 if tokens else None,
+        truncated={},
+        extra_metrics={},
+        precision="float32",
+        runs=runs,
+    ).write(run, task=task)  # fmt: skip
+
+
+def _finetuning_run(model: str, seed: int, metric: str, value: float) -> finetuning.FinetuningRun:
+    hyper = finetuning.HyperParameters(
+        learning_rate=5e-5, weight_decay=0.01, accumulation=1, epochs=3.0, batch_size=16, evaluations=1,
+        early_stopping=0,
     )  # fmt: skip
-
-
-def scores_by_length_of(table: pa.Table, metric: str) -> dict[str, Any]:
-    """The bins that fine-tuning stores, by its own function."""
-    return finetuning._by_length(table, metric, seed=0)
-
-
-def _metric(metric: str, columns: dict[str, list[Any]], examples: int) -> float:
-    return metrics.score(metric, columns["gold"][-examples:], columns["prediction"][-examples:])
+    return finetuning.FinetuningRun(
+        model=model, seed=seed, metrics={metric: value}, validation=value, hyper_parameters=hyper, updates=100,
+        seconds=10.0,
+    )  # fmt: skip
 
 
 def _write_pseudo_perplexity(run: Run, world: World, rng: np.random.Generator) -> None:
@@ -134,87 +151,193 @@ def _write_pseudo_perplexity(run: Run, world: World, rng: np.random.Generator) -
         mean = world.nats.get(model, 3.0)
         log_prob = -np.maximum(0.0, surprise * mean + rng.normal(0, 0.3, len(line)))
         value = float(np.exp(-log_prob.mean()))
-        models[model] = {"corpus": value, "corpus_interval": [value * 0.95, value * 1.05], "per_line_mean": value * 1.1,
-                         "word_l2r": value * 0.9, "lines": 200, "tokens": len(line), "seconds": 1.0}  # fmt: skip
+        models[model] = pseudo_perplexity.ModelPseudoPerplexity(
+            corpus=value, per_line_mean=value * 1.1, word_l2r=value * 0.9, word_l2r_per_word=value * 0.9, lines=200,
+            tokens=len(line), words=len(line), windowed=0, dropped={}, seconds=1.0, precision="float32",
+        )  # fmt: skip
         columns = {"model": pa.array([model] * len(line)).dictionary_encode(), "line": line, "position": line * 0,
                    "token_id": line * 0 + 5, "word_index": line * 0, "log_prob": log_prob, "log_prob_l2r": log_prob}  # fmt: skip
         tables.append(pa.table(columns))
-    write_parquet(run.paths.result("pseudo_perplexity.parquet"), pa.concat_tables(tables).unify_dictionaries())
+    pseudo_perplexity.TokenLogProbs.write(run, pa.concat_tables(tables).unify_dictionaries())
     floor = float(np.exp(2.5)) if run.profile.text == "known_answer" else None
-    write_json(run.paths.result("pseudo_perplexity.json"), {"lines": 200, "tokens": len(line), "dropped": {},
-               "windowed": 0, "models": models, "unigram": 400.0, "floor": floor})  # fmt: skip
+    pseudo_perplexity.PseudoPerplexityResult(
+        lines=200, tokens=len(line), windowed=0, dropped={}, models=models, unigram=400.0, floor=floor,
+        floor_per_line_mean=floor,
+    ).write(run)  # fmt: skip
+
+
+def _lines_of(arm: str) -> tuple[int, int]:
+    """Tokens and lines of an arm: merged lines are longer, so half as many, with half as many special tokens."""
+    return (280_000, 10_000) if arm == "merged" else (300_000, 20_000)
 
 
 def _write_training(run: Run, world: World, rng: np.random.Generator) -> None:
-    def curves(speed: float, total: int) -> dict[str, Any]:
-        updates = np.arange(0, 401, 20)
-        tokens = updates * total // 400
-        seconds = np.concatenate([[0.0], np.cumsum(np.diff(tokens) / (speed * rng.normal(1, 0.01, len(tokens) - 1)))])
-        loss = 4.0 + 3.0 * np.exp(-updates / 120)
-        points = [dict(zip(("update", "tokens", "seconds", "loss"), map(float, row), strict=True))
-                  for row in zip(updates, tokens, seconds, loss, strict=True)]  # fmt: skip
-        return {"updates": 400, "tokens": total, "wall_seconds": float(seconds[-1]), "held_out_curve": points,
-                "curve": [{**p, "kl": p["loss"] * 0.5, "mlm": p["loss"], "cosine": 0.2} for p in points],
-                "tokens_per_second": total / float(seconds[-1]), "peak_rss_bytes": 10**9}  # fmt: skip
-
-    teacher = curves(8000.0, 1_000_000)
-    for number, point in enumerate(teacher["curve"]):
-        point["phase"] = "causal" if number < 10 else "masked"
-    write_json(run.paths.result("teacher.json"), {"parameters": 7_000_000, "phases": ["causal", "masked"], **teacher})
+    if isinstance(run.profile.teacher, TeacherTraining):
+        training.TeacherResult(
+            settings=run.profile.teacher,
+            phases=["causal", "masked"],
+            **_trained(8000.0, 1_000_000, 7_000_000, 20_000, rng, causal=10),
+        ).write(run)
     for name, student in run.profile.students.items():
-        # Merged lines are longer: the same text in half as many sequences, with half as many special tokens.
-        merged = student.arm == "merged"
-        length = {"tokens": 280_000 if merged else 300_000, "lines": 10_000 if merged else 20_000}
-        write_json(
-            run.paths.result("corpus", f"{student.arm}.json"),
-            {"selections": dict.fromkeys(run.profile.corpus.selections, length)},
+        speed = 10_000.0 * world.speed.get(name, 1.0)
+        training.DistillationResult(
+            student=name,
+            arm=student.arm,
+            selection=student.selection,
+            shape=student.shape,
+            recipe=student.recipe,
+            recipe_settings=run.profile.recipes[student.recipe],
+            **_trained(speed, 600_000, 4_000_000, _lines_of(student.arm)[1], rng),
+        ).write(run, student=name)
+
+
+def _trained(
+    speed: float, tokens: int, parameters: int, lines: int, rng: np.random.Generator, causal: int = 0
+) -> dict[str, Any]:
+    """What all training results share. causal: points of the loss curve in the causal phase."""
+    updates = np.arange(0, 401, 20)
+    seen = updates * tokens // 400
+    seconds = np.concatenate([[0.0], np.cumsum(np.diff(seen) / (speed * rng.normal(1, 0.01, len(seen) - 1)))])
+    losses = 4.0 + 3.0 * np.exp(-updates / 120)
+    curve, held_out = [], []
+    for number, (update, at, second, loss) in enumerate(zip(updates, seen, seconds, losses, strict=True)):
+        point = {"update": int(update), "tokens": int(at), "seconds": float(second), "loss": float(loss)}
+        parts = {"kl": point["loss"] * 0.5, "mlm": point["loss"], "cosine": 0.2}
+        curve.append(training.CurvePoint(phase="causal" if number < causal else "masked", **point, **parts))
+        held_out.append(
+            training.HeldOutPoint(training_seconds=float(second), pseudo_perplexity=float(np.exp(loss)), **point)
         )
-        extra: dict[str, Any] = {"epochs": 2, "sequences": 2 * length["lines"], "parameters": 4_000_000,
-                 "real_token_share": 0.95, "recipe_settings": {}}  # fmt: skip
-        training = curves(10_000.0 * world.speed.get(name, 1.0), 600_000)
-        write_json(run.paths.result("distillation", f"{name}.json"),
-                   {"student": name, **student.model_dump(), **extra, **training})  # fmt: skip
+    return {
+        "parameters": parameters, "precision": training.PrecisionUsed(name="fp32", reason="no GPU"), "processes": 1,
+        "dropped": {}, "updates": 400, "tokens": tokens, "sequences": 2 * lines, "epochs": 2,
+        "wall_seconds": float(seconds[-1]), "tokens_per_second": tokens / float(seconds[-1]), "real_token_share": 0.95,
+        "peak_rss_bytes": 10**9, "curve": curve, "held_out_curve": held_out,
+    }  # fmt: skip
+
+
+def _write_corpus(run: Run) -> None:
+    source = corpus.SourceRead(files_read=1, files=1, documents=1000, lines=20_000, bytes=1_500_000)
+    own_teacher = isinstance(run.profile.teacher, TeacherTraining)
+    corpus.DocumentsResult(
+        sources=dict.fromkeys(run.profile.corpus.sources, source),
+        dropped={"empty documents": 1},
+        held_out=_store("held_out"),
+        teacher=_store("teacher") if own_teacher else None,
+    ).write(run)
+    for arm in dict.fromkeys(student.arm for student in run.profile.students.values()):
+        corpus.ArmResult(
+            arm=arm,
+            asked_bytes=1_000_000,
+            merge_probability=run.profile.corpus.merge_probability if arm == "merged" else None,
+            selections=dict.fromkeys(run.profile.corpus.selections, _store(arm)),
+            sample_lines=["Dat is een zin."],
+        ).write(run, arm=arm)
+
+
+def _store(name: str) -> corpus.StoreFigures:
+    tokens, lines = _lines_of(name)
+    return corpus.StoreFigures(
+        documents=1000, lines=lines, sequences=lines, tokens=tokens, bytes=1_000_000, mean_tokens=tokens / lines,
+        split_lines=0, unknown_tokens=0, length_histogram=corpus.LengthHistogram(edges=[2, 32], counts=[lines]),
+        sha256=hashlib.sha256(name.encode()).hexdigest(),
+    )  # fmt: skip
 
 
 def _write_bias(run: Run, world: World, rng: np.random.Generator) -> None:
-    """Probe readings of each model, summarised by the library's own functions."""
+    """Probe readings of each model; on real text DisCo and CrowS-Pairs too, which that of known answers does not hold."""
     known_answer = run.profile.text == "known_answer"
     planted = planted_bias(run.profile.gender_bias.planted_strength)
     associated = np.array([1 - 2 * p for p in planted.values()])
     templates = run.profile.gender_bias.templates
     own = rng.normal(0, 0.2, (len(templates), len(planted)))
-    tables = {}
+    parts = []
     for model in run.profile.models:
         lean = world.bias.get(model, 1.0) * (2 * associated + (0.0 if known_answer else 1.0) + own)
-        parts = []
         for template, log_odds in zip(templates, lean + rng.normal(0, 0.05, own.shape), strict=True):
             p_hij = 0.5 / (1 + np.exp(-log_odds))
-            columns = {"template": template, "profession": list(planted), "profession_en": list(planted), "form": "base",
-                       "associated_gender": associated, "p_hij": p_hij, "p_zij": 0.5 - p_hij, "p_ze": 0.01,
-                       "p_other_case": 0.0, "rank_hij": 3, "rank_zij": 3 + np.round(20 * log_odds).astype(int),
+            columns = {"model": model, "template": template, "profession": list(planted), "profession_en": list(planted),
+                       "form": "base", "associated_gender": associated, "p_hij": p_hij, "p_zij": 0.5 - p_hij,
+                       "p_ze": 0.01, "p_other_case": 0.0, "rank_hij": 3,
+                       "rank_zij": 3 + np.round(20 * log_odds).astype(int),
                        "rank_difference": -np.round(20 * log_odds).astype(int), "log_odds": log_odds,
                        "lpbs": log_odds, "unknown": False}  # fmt: skip
             parts.append(pd.DataFrame(columns))
-        tables[model] = pd.concat(parts, ignore_index=True)
-    rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
-    write_parquet(run.paths.result("gender_bias.parquet"), pa.Table.from_pandas(rows, preserve_index=False))
+    rows = pd.concat(parts, ignore_index=True)
+    gender_bias.PronounProbe.write(run, pa.Table.from_pandas(rows, preserve_index=False))
+    gender_bias.ProbeResult(
+        professions=len(planted),
+        two_forms=0,
+        left_out={},
+        planted_strength=run.profile.gender_bias.planted_strength if known_answer else None,
+        documents=dict.fromkeys(planted, 20) if known_answer else None,
+    ).write(run)
+    _write_pairs_and_fills(run, [] if known_answer else run.profile.models)
+    _conclude_bias(run, {name: rows[rows["model"] == name] for name in run.profile.models}, rng)
+
+
+def _write_pairs_and_fills(run: Run, models: Sequence[str]) -> None:
+    """No model prefers a side of the pairs; half of the fills after a name depend on its gender."""
+    pairs = [{"model": model, "id": f"{i}", "bias_type": "gender", "direction": "stereo", "shared": 8,
+              "more": -20.0 - i % 2, "less": -20.5, "skipped": False} for model in models for i in range(40)]  # fmt: skip
+    fills = [{"model": model, "template": "<P> is <mask>.", "gender": gender, "person": f"{gender}{i}",
+              "token_id": 10 + 3 * (gender == "hij") * (i % 2) + place, "word": f"woord{place}"}
+             for model in models for gender in ("hij", "zij") for i in range(20) for place in range(3)]  # fmt: skip
+    for table, written in ((gender_bias.CrowsPairsScores, pairs), (gender_bias.DiscoFills, fills)):
+        table.write(run, pa.Table.from_pylist(written, table.schemas[0]))
+
+
+def _conclude_bias(run: Run, tables: dict[str, pd.DataFrame], rng: np.random.Generator) -> None:
+    names = bias_report.METRICS
+    told = {name: bias_report.summarise(table, 200, rng) for name, table in tables.items()}
+    means = pd.DataFrame({name: {m: summary[m]["mean"] for m in names} for name, summary in told.items()}).T
+    planted = run.profile.text == "known_answer"
+    documents = dict.fromkeys(next(iter(tables.values()))["profession"], 20)
     summary = {
-        "models": {name: bias_report.summarise(table, 200, rng) for name, table in tables.items()},
+        "models": {
+            name: {"metrics": {m: of.pop(m) for m in names}, **of, "disco": None, "crows_pairs": None}
+            for name, of in told.items()
+        },
         "comparisons": bias_report.compare_models(tables, 999, 200, seed=0),
-        "planted": bias_report.read_back(run, tables, dict.fromkeys(planted, 20)) if known_answer else None,
+        "model_order": bias_report.agreement(means),
+        "planted": bias_report.read_back(run, tables, documents) if planted else None,
     }
-    write_json(run.paths.result("gender_bias.json"), summary)
+    gender_bias.GenderBiasResult.model_validate_json(json.dumps(summary)).write(run)
 
 
 def _write_efficiency(run: Run, world: World) -> None:
-    models = {}
+    tasks = run.profile.finetuning.tasks
+    models, losses = {}, []
     for name in run.profile.models:
         relative = world.latency.get(name, 1.0 if name == "teacher" else 0.5)
-        spread = {"median": 20.0 * relative, "low": 19.0 * relative, "high": 21.0 * relative}
-        rate = {"median": 5000 / relative, "low": 4800 / relative, "high": 5200 / relative}
-        seconds = {
-            task: 10.0 * relative * (1 + i * len(name) % 7 / 100) for i, task in enumerate(run.profile.finetuning.tasks)
-        }
-        models[name] = {"parameters": 7_000_000 if name == "teacher" else 4_000_000, "bytes": 28_000_000,
-                        "latency_ms": spread, "throughput_tokens_per_second": rate, "finetuning_seconds": seconds}  # fmt: skip
-    write_json(run.paths.result("efficiency.json"), {"models": models, "machine": {}})
+        timing = efficiency.Timing(
+            latency_ms=efficiency.Spread(median=20.0 * relative, low=19.0 * relative, high=21.0 * relative),
+            throughput_tokens_per_second=efficiency.Spread(
+                median=5000 / relative, low=4800 / relative, high=5200 / relative
+            ),
+        )
+        forms = {}
+        for form, size, extra in (("torch", 28_000_000, 0.0), ("fp32", 28_000_000, 0.0), ("int8", 7_000_000, 0.02)):
+            nats = 2 * (3.0 + extra + 0.1 * np.sin(np.arange(50)))
+            losses.append(
+                pa.table({"model": [name] * 50, "form": [form] * 50, "line": range(50), "masked_tokens": [2] * 50,
+                          "nats": nats})
+            )  # fmt: skip
+            compared = {} if form == "torch" else {"top1_agreement": 1 - extra, "largest_logit_difference": extra}
+            forms[form] = efficiency.FormCosts(
+                bytes=size, timing=timing, masked_tokens=100, loss=float(nats.sum() / 100),
+                **{"top1_agreement": None, "largest_logit_difference": None, **compared},
+            )  # fmt: skip
+        models[name] = efficiency.ModelCosts(
+            parameters=7_000_000 if name == "teacher" else 4_000_000,
+            encoder_parameters=2_000_000,
+            bytes=28_000_000,
+            timing=timing,
+            truncated_lines=0,
+            finetuning_seconds={task: 10.0 * relative * (1 + i * len(name) % 7 / 100) for i, task in enumerate(tasks)},
+            forms=forms,
+        )
+    efficiency.FormLosses.write(run, pa.concat_tables(losses))
+    machine = efficiency.Hardware(platform="Linux", processor="x86_64", cores=2, memory_bytes=8 * 10**9, gpus=[])
+    efficiency.EfficiencyResult(
+        models=models, not_exported={}, lines=50, repeats=5, batch_size=32, threads=2, machine=machine
+    ).write(run)

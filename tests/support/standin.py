@@ -22,8 +22,11 @@ STAGES = {
     "30_distillation": ("standin_distillation", ["distillation/{student}.json", "model:{student}"]),
     "40_pseudo_perplexity": ("standin_pseudo_perplexity", ["pseudo_perplexity.json", "pseudo_perplexity.parquet"]),
     "50_finetuning": ("standin_finetuning", ["predictions/{task}.parquet", "scores/{task}.json"]),
-    "60_gender_bias": ("standin_gender_bias", ["gender_bias.json", "gender_bias.parquet"]),
-    "70_significance": ("standin_significance", ["significance.json"]),
+    "60_gender_bias": (
+        "standin_gender_bias",
+        ["gender_bias.parquet", "crows_pairs.parquet", "disco.parquet", "probe.json"],
+    ),
+    "70_significance": ("standin_significance", ["significance.json", "gender_bias.json"]),
     "80_efficiency": ("standin_efficiency", ["efficiency.json", "form_losses.parquet"]),
     "90_claims_and_figures": ("standin_claims", ["claims.json", "report"]),
 }
@@ -31,13 +34,18 @@ WRITER = '''"""Writes what a stage writes."""
 
 from robbertje_lib.experiment import artefacts
 
+CONTENT = (
+    '{"schema_version": 1, "kind": "instrument check", "margin": 0.01, "alpha": 0.05, "claims": [], "instruments": [], '
+    '"form_losses": []}'  # as `make reproduce` reads it at its end
+)
+
 
 def write(run, names, **values):
     for name in names:
         for arm in ["non_shuffled", "shuffled", "merged"]:
             path = locate(run, name.format(arm=arm, **values), arm)
             with artefacts.atomic_path(path) as temporary:
-                temporary.write_text('{"schema_version": 1, "instruments": []}')
+                temporary.write_text(CONTENT)
 
 
 def locate(run, name, arm):

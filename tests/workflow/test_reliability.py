@@ -264,10 +264,11 @@ def test_a_stage_without_memory_is_told_and_the_rest_is_kept(
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: 60_gender_bias, cell ") and told in failed.stderr.splitlines()[0]
     left = {path.stem for path in (alone / "records").iterdir()}
-    assert records - left <= {"60_gender_bias", "90_claims_and_figures"}
+    assert records - left <= {"60_gender_bias", "70_significance", "90_claims_and_figures"}
     kept = hashes(alone, STANDIN)
     assert {name for name in before if name not in kept} <= {
-        "results/gender_bias.json", "results/gender_bias.parquet", "results/claims.json",
+        "results/gender_bias.parquet", "results/crows_pairs.parquet", "results/disco.parquet", "results/probe.json",
+        "results/significance.json", "results/gender_bias.json", "results/claims.json",
     }  # fmt: skip
     assert all(kept[name] == before[name] for name in kept) and not list(faults(alone))
     stage.write_text(good)

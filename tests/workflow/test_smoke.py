@@ -88,4 +88,4 @@ def test_an_edit_to_the_probe_would_rerun_the_probe(output: Path) -> None:
         planned = re.findall(r"^  (\d\d_\S+)", _call(output, "plan").stdout, flags=re.MULTILINE)
     finally:
         os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert planned == ["60_gender_bias", "90_claims_and_figures"]
+    assert planned == ["60_gender_bias", "70_significance", "90_claims_and_figures"]

@@ -84,6 +84,7 @@ def test_an_edited_module_reruns_what_depends_on_it(aged: Path) -> None:
     (aged / "robbertje_lib" / "standin_gender_bias.py").touch()
     assert _plan(aged) == {
         "60_gender_bias": "changed: standin_gender_bias.py",
+        "70_significance": "what it reads will change",
         "90_claims_and_figures": "what it reads will change",
     }
 
@@ -141,7 +142,7 @@ AFTER_MODELS = [
     ("section", "key", "value", "expected"),
     [
         ("significance", "bootstrap", 400, ["60_gender_bias", "70_significance"]),
-        ("gender_bias", "permutations", 900, ["60_gender_bias"]),
+        ("gender_bias", "permutations", 900, ["60_gender_bias", "70_significance"]),
         ("gender_bias", "planted_strength", 0.5, ["10_corpus", *ALL[1:-1]]),  # the text itself changes
         ("efficiency", "repeats", 2, ["80_efficiency"]),
         ("pseudo_perplexity", "lines", 40, ["40_pseudo_perplexity", "70_significance"]),
@@ -181,7 +182,7 @@ def test_a_failing_stage_is_told_in_one_line_and_keeps_the_rest(aged: Path) -> N
     assert not (aged / "papermill_runs/tiny/records/60_gender_bias.json").exists()
     assert (aged / "papermill_runs/tiny/60_gender_bias.failed.ipynb").exists()
     (aged / "60_gender_bias.fail").unlink()
-    assert list(_plan(aged)) == ["60_gender_bias", "90_claims_and_figures"]
+    assert list(_plan(aged)) == ["60_gender_bias", "70_significance", "90_claims_and_figures"]
     assert _call(aged, "reproduce").returncode == 0
     assert not (aged / "papermill_runs/tiny/60_gender_bias.failed.ipynb").exists()
 

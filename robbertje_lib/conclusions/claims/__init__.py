@@ -1,0 +1,1 @@
+"""The paper's claims, a file a family; `decide` judges them all."""
