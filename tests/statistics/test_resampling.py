@@ -21,12 +21,12 @@ COUNTS_B = np.array([[1, 1, 2], [1, 0, 0], [1, 0, 1], [2, 0, 1], [0, 1, 1]])
 
 def enumerated_differences(a: np.ndarray, b: np.ndarray) -> list[float]:
     """The metric's difference under every way of swapping, by plain loops."""
-    found = []
+    differences = []
     for swaps in product((False, True), repeat=len(a)):
         first = sum(b[i] if swap else a[i] for i, swap in enumerate(swaps))
         second = sum(a[i] if swap else b[i] for i, swap in enumerate(swaps))
-        found.append(float(f1(first) - f1(second)))
-    return found
+        differences.append(float(f1(first) - f1(second)))
+    return differences
 
 
 def test_permutations_cover_what_enumeration_finds_and_nothing_else() -> None:

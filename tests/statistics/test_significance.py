@@ -46,8 +46,8 @@ def test_holm_of_an_empty_family_is_empty() -> None:
 def test_permutation_f1_agrees_with_enumeration() -> None:
     observed = abs(scores_by_seed(COUNTS_A, f1)[0] - scores_by_seed(COUNTS_B, f1)[0])
     exact = np.mean(np.abs(enumerated_differences(COUNTS_A, COUNTS_B)) >= observed - 1e-12)
-    found = permutation_test(COUNTS_A, COUNTS_B, f1, 40_000, np.random.default_rng(0))
-    assert found == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 40_000))
+    result = permutation_test(COUNTS_A, COUNTS_B, f1, 40_000, np.random.default_rng(0))
+    assert result == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 40_000))
 
 
 def test_permutation_counts_the_observed_split_and_is_never_zero() -> None:
@@ -77,9 +77,9 @@ def test_hierarchical_error_is_the_spread_of_repeated_experiments() -> None:
     values, errors = [], []
     for _ in range(400):
         a, b = simulate_accuracy(200, 0.02, rng, seeds=4, spread=0.1)
-        found = hierarchical_bootstrap(a, b, ratio, 100, rng)
-        values.append(found.value)
-        errors.append(found.standard_error**2)
+        result = hierarchical_bootstrap(a, b, ratio, 100, rng)
+        values.append(result.value)
+        errors.append(result.standard_error**2)
     assert np.mean(errors) == pytest.approx(np.var(values), rel=0.2)
 
 
@@ -91,9 +91,9 @@ def test_hierarchical_bootstrap_of_one_seed_is_refused() -> None:
 
 def test_equivalence_agrees_with_statsmodels() -> None:
     a, b = simulate_accuracy(2000, 0.0, np.random.default_rng(5))
-    found = paired_bootstrap(a, b, ratio, 4000, np.random.default_rng(0))
+    result = paired_bootstrap(a, b, ratio, 4000, np.random.default_rng(0))
     expected = ttost_paired(a[0, :, 0], b[0, :, 0], -0.02, 0.02)[0]
-    assert equivalence_test(found, 0.02) == pytest.approx(expected, abs=0.01)
+    assert equivalence_test(result, 0.02) == pytest.approx(expected, abs=0.01)
 
 
 def test_a_model_equals_itself_and_is_alike() -> None:
@@ -108,10 +108,10 @@ def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     rng = np.random.default_rng(0)
     a, b = simulate_accuracy(400, 0.0, rng)
     needed = detectable_difference(paired_bootstrap(a, b, ratio, 2000, rng))
-    found = [
+    result = [
         paired_bootstrap(*simulate_accuracy(400, needed, rng), ratio, 199, rng).p <= 0.05 for _ in range(300)
     ]  # fmt: skip
-    assert np.mean(found) == pytest.approx(0.8, abs=0.1)
+    assert np.mean(result) == pytest.approx(0.8, abs=0.1)
 
 
 def test_sample_factor_squares_the_shortfall() -> None:

@@ -1,7 +1,6 @@
 """Result files with known effects, written as the stages write them: for tests of statistics, claims and figures."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.evaluation import bias_report
+from robbertje_lib.conclusions.gender_bias import conclude_bias
 from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.paths import RunPaths
 from robbertje_lib.experiment.profile import Profile, TeacherTraining, load_profile
@@ -21,7 +20,7 @@ from robbertje_lib.experiment.results import corpus, efficiency, finetuning, gen
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.show import figures
-from robbertje_lib.tasks import metrics
+from robbertje_lib.tasks.metrics import METRICS, example_counts
 
 SEEDS = (1, 2, 3)
 LABELS = ("B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -108,8 +107,8 @@ def _write_task(run: Run, world: World, task: str, rng: np.random.Generator) -> 
             columns["gold"] += [part.tolist() for part in np.split(gold, ends)] if tokens else gold.tolist()
             columns["prediction"] += [part.tolist() for part in np.split(said, ends)] if tokens else said.tolist()
             columns["n_tokens"] += (lengths + 2).tolist()
-            value = metrics.score(metric, *(columns[side][-world.examples :] for side in ("gold", "prediction")))
-            runs.append(_finetuning_run(model, seed, metric, value))
+            sums = example_counts(metric, *(columns[k][-world.examples :] for k in ("gold", "prediction"))).sum(axis=0)
+            runs.append(_finetuning_run(model, seed, metric, float(METRICS[metric](sums.astype(float)))))
     finetuning.Predictions.write(run, pa.table(columns), task=task)
     splits = {"train": 1000, "validation": 100, "test": world.examples}
     labels = sorted(set(gold.tolist()))
@@ -272,7 +271,7 @@ def _write_bias(run: Run, world: World, rng: np.random.Generator) -> None:
         documents=dict.fromkeys(planted, 20) if known_answer else None,
     ).write(run)
     _write_pairs_and_fills(run, [] if known_answer else run.profile.models)
-    _conclude_bias(run, {name: rows[rows["model"] == name] for name in run.profile.models}, rng)
+    conclude_bias(run)
 
 
 def _write_pairs_and_fills(run: Run, models: Sequence[str]) -> None:
@@ -284,24 +283,6 @@ def _write_pairs_and_fills(run: Run, models: Sequence[str]) -> None:
              for model in models for gender in ("hij", "zij") for i in range(20) for place in range(3)]  # fmt: skip
     for table, written in ((gender_bias.CrowsPairsScores, pairs), (gender_bias.DiscoFills, fills)):
         table.write(run, pa.Table.from_pylist(written, table.schemas[0]))
-
-
-def _conclude_bias(run: Run, tables: dict[str, pd.DataFrame], rng: np.random.Generator) -> None:
-    names = bias_report.METRICS
-    told = {name: bias_report.summarise(table, 200, rng) for name, table in tables.items()}
-    means = pd.DataFrame({name: {m: summary[m]["mean"] for m in names} for name, summary in told.items()}).T
-    planted = run.profile.text == "known_answer"
-    documents = dict.fromkeys(next(iter(tables.values()))["profession"], 20)
-    summary = {
-        "models": {
-            name: {"metrics": {m: of.pop(m) for m in names}, **of, "disco": None, "crows_pairs": None}
-            for name, of in told.items()
-        },
-        "comparisons": bias_report.compare_models(tables, 999, 200, seed=0),
-        "model_order": bias_report.agreement(means),
-        "planted": bias_report.read_back(run, tables, documents) if planted else None,
-    }
-    gender_bias.GenderBiasResult.model_validate_json(json.dumps(summary)).write(run)
 
 
 def _write_efficiency(run: Run, world: World) -> None:

@@ -2,18 +2,8 @@
 
 import numpy as np
 
-from robbertje_lib.conclusions.claims.base import (
-    ABSTRACT,
-    SAMPLE,
-    Claim,
-    Decision,
-    Evidence,
-    Setting,
-    decide_by_majority,
-    decision,
-    differences_on_paper,
-    headline,
-)
+from robbertje_lib.conclusions.claims import base
+from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, Setting
 from robbertje_lib.conclusions.comparisons import Replicates
 from robbertje_lib.conclusions.counts import load_counts
 from robbertje_lib.statistics.verdicts import every, judge_alike, judge_better
@@ -24,12 +14,12 @@ def _alike(evidence: Evidence, setting: Setting) -> Decision:
     differences = evidence.differences(setting.arm("shuffled"), setting.arm("non_shuffled"), evidence.tasks)
     findings = judge_alike(differences, evidence.margin, evidence.alpha)
     points = f"{100 * evidence.margin:g} point{'s' * (evidence.margin != 0.01)}"
-    return decide_by_majority(findings, f"alike within {points}", SAMPLE)
+    return base.decide_by_majority(findings, f"alike within {points}", base.SAMPLE)
 
 
 def _alike_on_paper() -> Decision:
-    findings = judge_alike(differences_on_paper("shuffled", "non_shuffled"), 0.01, 0.05)
-    return decide_by_majority(findings, "alike within 1 point", "test examples")
+    findings = judge_alike(base.differences_on_paper("shuffled", "non_shuffled"), 0.01, 0.05)
+    return base.decide_by_majority(findings, "alike within 1 point", "test examples")
 
 
 def _better_on_long(evidence: Evidence, setting: Setting) -> Decision:
@@ -46,22 +36,22 @@ def _better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     verdict, factor = every(findings[:1])
     on_long, on_short = (f"{100 * finding.difference.value:+.1f}" for finding in findings)
     reason = f"{data.task} inputs of {long:.0f} tokens or more: {on_long} points; of {short:.0f} or fewer: {on_short}"
-    return decision(verdict, reason, factor, f"long {SAMPLE}", findings, headline(findings[0]))
+    return base.decision(verdict, reason, factor, f"long {base.SAMPLE}", findings, base.headline(findings[0]))
 
 
 def _better_on_long_on_paper() -> Decision:
-    findings = judge_better({"dbrd": differences_on_paper("merged", "non_shuffled")["dbrd"]}, 0.01, 0.05)
+    findings = judge_better({"dbrd": base.differences_on_paper("merged", "non_shuffled")["dbrd"]}, 0.01, 0.05)
     verdict, factor = every(findings)
-    against = differences_on_paper("merged", "shuffled")["dbrd"]
+    against = base.differences_on_paper("merged", "shuffled")["dbrd"]
     reason = f"DBRD against non-shuffled; against shuffled {100 * against.value:+.1f} points, p = {against.p:.2f}"
-    return decision(verdict, reason, factor, "test examples", findings, headline(findings[0]))
+    return base.decision(verdict, reason, factor, "test examples", findings, base.headline(findings[0]))
 
 
 SHUFFLED_ALIKE = Claim(
     "shuffled_alike",
     "Students of shuffled and of non-shuffled text perform alike on most tasks.",
     "Equivalence per task: two one-sided tests within the margin, Holm over tasks; most tasks decide.",
-    ABSTRACT,
+    base.ABSTRACT,
     "points",
     _alike,
     on_paper=_alike_on_paper,
@@ -71,7 +61,7 @@ MERGED_BETTER_ON_LONG = Claim(
     "merged_better_on_long",
     "The merged student is better on long inputs.",
     "Difference from non-shuffled on the longest third of the task with the longest inputs.",
-    ABSTRACT,
+    base.ABSTRACT,
     "points",
     _better_on_long,
     on_paper=_better_on_long_on_paper,

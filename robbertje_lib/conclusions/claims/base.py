@@ -1,7 +1,7 @@
 """What every claim shares: the setting it is judged in, the evidence of a run, and what its test comes to."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import sqrt
 from typing import TypeVar
@@ -120,14 +120,7 @@ class Claim:
 
 def turned(difference: Difference) -> Difference:
     """b - a, of a - b."""
-    return Difference(
-        -difference.value,
-        -difference.high,
-        -difference.low,
-        difference.p,
-        difference.standard_error,
-        difference.degrees,
-    )
+    return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
 
 
 def differences_on_paper(a: str, b: str) -> dict[str, Difference]:

@@ -2,17 +2,8 @@
 
 from scipy import stats
 
-from robbertje_lib.conclusions.claims.base import (
-    ABSTRACT,
-    Claim,
-    Decision,
-    Evidence,
-    NotTested,
-    Setting,
-    decision,
-    headline,
-    turned,
-)
+from robbertje_lib.conclusions.claims import base
+from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult
 from robbertje_lib.statistics.significance import Difference
 from robbertje_lib.statistics.verdicts import every, judge_better
@@ -31,7 +22,7 @@ def _less_biased(evidence: Evidence, setting: Setting) -> Decision:
             difference = Difference(row.difference, low, high, row.p, error, float(row.n - 1))
             student = row.a if row.b == "teacher" else row.b
             # Less bias than the teacher is what has to lie above 0.
-            less.setdefault(row.metric, {})[student] = difference if row.a == "teacher" else turned(difference)
+            less.setdefault(row.metric, {})[student] = difference if row.a == "teacher" else base.turned(difference)
     if not less:
         raise NotTested("no comparison of these students with the teacher")
     metric = METRIC if METRIC in less else next(iter(less))
@@ -40,7 +31,7 @@ def _less_biased(evidence: Evidence, setting: Setting) -> Decision:
     told = ", ".join(f"{name}: {every(findings)[0].replace('_', ' ')}" for name, findings in judged.items())
     worst = min(judged[metric], key=lambda f: f.difference.value)
     reason = f"by metric, {told}; shown is {worst.what} by {metric}"
-    return decision(verdict, reason, factor, "professions", judged[metric], headline(worst))
+    return base.decision(verdict, reason, factor, "professions", judged[metric], base.headline(worst))
 
 
 STUDENTS_LESS_BIASED = Claim(
@@ -48,7 +39,7 @@ STUDENTS_LESS_BIASED = Claim(
     "Students are less gender-stereotypical than their teacher.",
     "Mean absolute rank difference of hij and zij, teacher minus student, paired over professions, Holm over "
     "students; all students must be less biased.",
-    ABSTRACT,
+    base.ABSTRACT,
     "ranks",
     _less_biased,
     remark="No bias number of the students could be read. A model that has learnt little leans little: see its "

@@ -1,15 +1,7 @@
 """The claim about pseudo-perplexity."""
 
-from robbertje_lib.conclusions.claims.base import (
-    NO_STUDENTS,
-    Claim,
-    Decision,
-    Evidence,
-    NotTested,
-    Setting,
-    decision,
-    headline,
-)
+from robbertje_lib.conclusions.claims import base
+from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
 from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.statistics.verdicts import every, judge_better
 
@@ -19,13 +11,13 @@ def _non_shuffled_lowest(evidence: Evidence, setting: Setting) -> Decision:
     ordered = setting.arm("non_shuffled")
     others = [name for name in setting.students.values() if name != ordered]
     if not others:
-        raise NotTested(NO_STUDENTS)
+        raise NotTested(base.NO_STUDENTS)
     differences = {name: evidence.differences(name, ordered, [PSEUDO_PERPLEXITY])[PSEUDO_PERPLEXITY] for name in others}
     findings = judge_better(differences, 0.0, evidence.alpha)
     verdict, factor = every(findings)
     nearest = min(findings, key=lambda f: f.difference.value)
     reason = f"next is {nearest.what}; one distillation run per student, so the seed's share is unknown"
-    return decision(verdict, reason, factor, "held-out lines", findings, headline(nearest))
+    return base.decision(verdict, reason, factor, "held-out lines", findings, base.headline(nearest))
 
 
 NON_SHUFFLED_LOWEST = Claim(

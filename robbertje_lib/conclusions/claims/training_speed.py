@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from robbertje_lib.conclusions.claims.base import (
-    ABSTRACT,
-    Claim,
-    Decision,
-    Evidence,
-    NotTested,
-    Setting,
-    decision,
-)
+from robbertje_lib.conclusions.claims import base
+from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
 from robbertje_lib.experiment.results.corpus import ArmResult
 from robbertje_lib.experiment.results.training import CurvePoint, DistillationResult, HeldOutPoint
 from robbertje_lib.statistics.significance import Difference
@@ -50,7 +43,7 @@ def _faster(evidence: Evidence, setting: Setting, per: Unit) -> Decision:
     told = f"{merged.student} does {exp(value):.2f} times as many {per}s a second as {ordered.student}"
     interval = exp(difference.low), exp(difference.high)
     reason = f"{told}, one training run of each"
-    return decision(verdict, reason, factor, "timed stretches", findings, (exp(value), interval))
+    return base.decision(verdict, reason, factor, "timed stretches", findings, (exp(value), interval))
 
 
 def _pass_tokens(evidence: Evidence, training: DistillationResult) -> int:
@@ -96,7 +89,7 @@ MERGED_FASTER_PER_EPOCH = Claim(
     "merged_faster_per_epoch",
     "Merging sentences makes a pass over the text faster.",
     "Welch t test of log speed over stretches of training, merged against non-shuffled, per epoch.",
-    ABSTRACT,
+    base.ABSTRACT,
     "x",
     partial(_faster, per="epoch"),
     remark="No training times are published.",
@@ -105,7 +98,7 @@ MERGED_FASTER_PER_TOKEN = Claim(
     "merged_faster_per_token",
     "Merging sentences makes training on the same number of tokens faster.",
     "The same, per token.",
-    ABSTRACT,
+    base.ABSTRACT,
     "x",
     partial(_faster, per="token"),
     remark="No training times are published.",
@@ -114,7 +107,7 @@ MERGED_FASTER_PER_UPDATE = Claim(
     "merged_faster_per_update",
     "Merging sentences makes an update faster.",
     "The same, per update. Where batches count sequences, merged updates hold more tokens and should be slower.",
-    ABSTRACT,
+    base.ABSTRACT,
     "x",
     partial(_faster, per="update"),
     remark="No training times are published. The paper's batches count sequences, and merging makes fewer of them: "

@@ -5,16 +5,8 @@ from math import exp, log, sqrt
 import numpy as np
 from scipy import stats
 
-from robbertje_lib.conclusions.claims.base import (
-    NO_STUDENTS,
-    Claim,
-    Decision,
-    Evidence,
-    NotTested,
-    Setting,
-    decision,
-    headline,
-)
+from robbertje_lib.conclusions.claims import base
+from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
 from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult, ModelCosts
 from robbertje_lib.statistics.significance import Difference
@@ -48,7 +40,7 @@ def _four_times_faster(evidence: Evidence, setting: Setting) -> Decision:
     models = _models(evidence)
     merged = setting.arm("merged")
     if merged not in models or "teacher" not in models:
-        raise NotTested(NO_STUDENTS)
+        raise NotTested(base.NO_STUDENTS)
     value, (low, high) = _speed_up(models["teacher"], models[merged])
     verdict: Verdict = "supported" if low >= 4 else "contradicted" if high < 4 else "undecided"
     reason = f"{merged} answers {value:.2f} times as fast as the teacher on this machine"
@@ -78,9 +70,9 @@ def _finetune_faster(evidence: Evidence, setting: Setting) -> Decision:
     findings = judge_better(differences, log(1.01), evidence.alpha)
     verdict, factor = every(findings)
     told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
-    value, (low, high) = headline(min(findings, key=lambda f: f.difference.value))
+    value, (low, high) = base.headline(min(findings, key=lambda f: f.difference.value))
     reason = f"teacher's time over the student's, geometric mean of {len(tasks)} tasks: {told}"
-    return decision(verdict, reason, factor, "tasks", findings, (exp(value), (exp(low), exp(high))))
+    return base.decision(verdict, reason, factor, "tasks", findings, (exp(value), (exp(low), exp(high))))
 
 
 STUDENTS_FINETUNE_FASTER = Claim(
