@@ -208,7 +208,9 @@ rule gender_bias:
         record=record("60_gender_bias"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "gender_bias", "significance", "pseudo_perplexity.tokens_per_batch"),
+        digest=profile.digest(
+            "seed", "gender_bias.templates", "gender_bias.crows_pairs", "pseudo_perplexity.tokens_per_batch", *PLANTED
+        ),
         models=EVALUATED,
     threads: HALF
     shell: RUN
