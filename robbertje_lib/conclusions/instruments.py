@@ -104,9 +104,12 @@ def _tasks(run: Run, significance: dict[str, Any]) -> list[dict[str, Any]]:
 def _best_possible(run: Run, task: str) -> float:
     # Imported here: only known-answer profiles need the generator, and reading a task loads datasets.
     from robbertje_lib.known_answer import bayes_accuracy
-    from robbertje_lib.tasks import load_task
+    from robbertje_lib.tasks import TaskSource, load_task
 
-    rows = load_task(run, task).test.to_list() if task == "dbrd" else []  # the other labels follow from the text
+    if task == "dbrd":  # the other labels follow from the text
+        rows = load_task(task, run.profile.finetuning.tasks, TaskSource.of(run)).test.to_list()
+    else:
+        rows = []
     return bayes_accuracy(task, rows, run.profile.gender_bias.planted_strength)
 
 

@@ -308,7 +308,7 @@ class PseudoPerplexity(Section):
     bootstrap: Positive = 1000
 
 
-class Task(Section):
+class TaskSettings(Section):
     """One fine-tuning task; sizes cap the splits (None takes all)."""
 
     data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
@@ -317,9 +317,13 @@ class Task(Section):
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
     options: dict[str, str | int | float | bool] = {}
 
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
 
 class Finetuning(Section):
-    tasks: dict[str, Task] = Field(min_length=1)
+    tasks: dict[str, TaskSettings] = Field(min_length=1)
     # The seeds themselves, or how many: 5 for 1 to 5.
     seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
     epochs: Rate = 3.0
