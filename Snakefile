@@ -185,7 +185,7 @@ rule finetuning:
         record=record("50_finetuning-{task}"),
     params:
         parameters=lambda wildcards: parameters(task=wildcards.task),
-        digest=lambda wildcards: profile.digest("seed", *FINETUNING, f"finetuning.tasks.{wildcards.task}"),
+        digest=lambda wildcards: profile.digest("seed", *FINETUNING, *PLANTED, f"finetuning.tasks.{wildcards.task}"),
         models=EVALUATED,
     threads: HALF
     shell: RUN
