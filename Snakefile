@@ -58,7 +58,7 @@ FINETUNING = [f"finetuning.{field}" for field in type(profile.finetuning).model_
 COMPARED = {  # what 70 and 90 read
     "pseudo_perplexity": [result("pseudo_perplexity.json"), result("pseudo_perplexity.parquet")],
     "finetuning": [result(kind, f"{task}.{end}") for task in TASKS for kind, end in (("predictions", "parquet"), ("scores", "json"))],
-    "gender_bias": [result("gender_bias.json"), result("gender_bias.parquet")],
+    "gender_bias": [result(name) for name in ("gender_bias.parquet", "crows_pairs.parquet", "disco.parquet", "probe.json")],
 }
 
 
@@ -195,14 +195,16 @@ rule gender_bias:
     input:
         notebook=notebook("60_gender_bias"),
         modules=modules("60_gender_bias"),
-        results=[*MODELS, *(CORPUS if KNOWN_ANSWER else [])],
+        results=[*MODELS, *(CORPUS[:1] if KNOWN_ANSWER else [])],
     output:
         results=COMPARED["gender_bias"],
         notebook=executed("60_gender_bias"),
         record=record("60_gender_bias"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "gender_bias", "significance", "pseudo_perplexity.tokens_per_batch"),
+        digest=profile.digest(
+            "seed", "gender_bias.templates", "gender_bias.crows_pairs", "pseudo_perplexity.tokens_per_batch", *PLANTED
+        ),
         models=EVALUATED,
     threads: HALF
     shell: RUN

@@ -106,10 +106,9 @@ def _best_possible(run: Run, task: str) -> float:
     from robbertje_lib.known_answer import bayes_accuracy
     from robbertje_lib.tasks import TaskSource, load_task
 
-    if task == "dbrd":  # the other labels follow from the text
-        rows = load_task(task, run.profile.finetuning.tasks, TaskSource.of(run)).test.to_list()
-    else:
-        rows = []
+    tasks = run.profile.finetuning.tasks
+    # The labels of the other tasks follow from the text.
+    rows = load_task(task, tasks, TaskSource.of(run)).test.to_list() if task == "dbrd" else []
     return bayes_accuracy(task, rows, run.profile.gender_bias.planted_strength)
 
 

@@ -339,19 +339,21 @@ class Finetuning(Section):
     evaluations: Positive = 1  # on the validation split, per run
 
 
+PRONOUN, PROFESSION = "<mask>", "<T>"  # slots of a template
+
+
+def check_template(template: str) -> str:
+    """The template. Raises `ValueError` unless it has one slot for the pronoun and one for the profession."""
+    if template.count(PRONOUN) != 1 or template.count(PROFESSION) != 1:
+        raise ValueError(f"template '{template}' must hold {PRONOUN} once and {PROFESSION} once")
+    return template
+
+
 class GenderBias(Section):
-    templates: list[str] = Field(min_length=1)  # `<mask>` is the pronoun, `<T>` the profession
+    templates: list[Annotated[str, AfterValidator(check_template)]] = Field(min_length=1)
     permutations: Positive = 10_000
     planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
-
-    @field_validator("templates")
-    @classmethod
-    def _complete(cls, templates: list[str]) -> list[str]:
-        for template in templates:
-            if template.count("<mask>") != 1 or template.count("<T>") != 1:
-                raise ValueError(f"template '{template}' must hold <mask> once and <T> once")
-        return templates
 
 
 class Significance(Section):
