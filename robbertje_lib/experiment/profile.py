@@ -309,7 +309,7 @@ class PseudoPerplexity(Section):
 
 
 class TaskSettings(Section):
-    """One fine-tuning task; sizes cap the splits (None takes all)."""
+    """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all."""
 
     data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
     train: Annotated[int | None, Field(gt=0), Scaled(60)] = None
@@ -323,6 +323,8 @@ class TaskSettings(Section):
 
 
 class Finetuning(Section):
+    """How every model is fine-tuned on every task: a random search per model, then a run a seed."""
+
     tasks: dict[str, TaskSettings] = Field(min_length=1)
     # The seeds themselves, or how many: 5 for 1 to 5.
     seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
@@ -350,8 +352,10 @@ def check_template(template: str) -> str:
 
 
 class GenderBias(Section):
+    """The probes for gender bias."""
+
     templates: list[Annotated[str, AfterValidator(check_template)]] = Field(min_length=1)
-    permutations: Positive = 10_000
+    permutations: Positive = 10_000  # a test of two models' bias
     planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
 

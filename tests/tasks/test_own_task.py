@@ -56,7 +56,7 @@ scores = finetuning.finetune_task(run, "tense")
 comparisons.compare_models(run)
 panels = [axes.get_title() for axes in figures.DRAWINGS["task_scores"](run).axes]
 saved = figures.draw(run, "task_scores")
-print(json.dumps({"panels": panels, "scores": scores, "figures": str(run.paths.figures)}))
+print(json.dumps({"panels": panels, "scores": scores.model_dump(), "figures": str(run.paths.figures)}))
 """
 
 

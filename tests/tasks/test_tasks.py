@@ -19,13 +19,6 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TaskSettings
 from robbertje_lib.experiment.run import open_run
 from robbertje_lib.tasks import TaskData, TaskSource, dbrd, die_dat, ner, pos, sick_nl
-from robbertje_lib.tasks.metrics import (
-    further_scores,
-    lexicon_baseline,
-    majority_baseline,
-    scores_per_class,
-    task_score,
-)
 from robbertje_lib.tasks.reading import split_by_document, stratified_split
 
 SICK_HEADER = "pair_ID\tsentence_A\tsentence_B\tentailment_label\tSemEval_set\n"
@@ -436,31 +429,6 @@ def test_no_path_of_the_project_is_spelt_in_a_task() -> None:
     assert not any(
         "papermill_runs" in file.read_text() for file in (paths.PROJECT / "robbertje_lib/tasks").glob("*.py")
     )
-
-
-# --- scores ------------------------------------------------------------------------------------------
-
-
-def test_scores() -> None:
-    assert task_score("accuracy", ["a", "b", "a", "a"], ["a", "a", "a", "a"]) == 0.75
-    assert task_score("accuracy", [["a", "b"], ["a"]], [["a", "a"], ["a"]]) == pytest.approx(2 / 3)
-    classes = scores_per_class(("a", "b", "c"), ["a", "b", "b"], ["a", "a", "b"])
-    assert (classes["precision_a"], classes["recall_a"], classes["f1_b"], classes["f1_c"]) == (0.5, 1, 2 / 3, 0)
-
-
-def test_baselines() -> None:
-    assert majority_baseline("accuracy", ["a", "a", "b"], ["a", "b", "b", "b"]) == 0.25
-    assert majority_baseline("f1", [["O", "O", "B-LOC"]], [["O", "B-LOC"]]) == 0
-    train = [{"tokens": ["in", "Gent"], "labels": ["O", "B-LOC"]}, {"tokens": ["in", "mei"], "labels": ["O", "O"]}]
-    test = [{"tokens": ["Gent", "in", "Brugge"], "labels": ["B-LOC", "O", "B-LOC"]}]
-    assert lexicon_baseline("f1", train, test) == pytest.approx(2 / 3)
-
-
-def test_further_scores() -> None:
-    gold, predicted = [["B-LOC", "O", "B-PER"]], [["B-LOC", "B-PER", "O"]]
-    assert further_scores("f1", ner.LABELS, gold, predicted) == {"precision": 0.5, "recall": 0.5}
-    assert further_scores("accuracy", ("DET", "NOUN"), [["DET", "NOUN"]], [["DET", "DET"]])["recall_NOUN"] == 0
-    assert further_scores("accuracy", ("a", "b"), ["a", "b"], ["a", "a"])["precision_a"] == 0.5
 
 
 @pytest.mark.parametrize(
