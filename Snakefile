@@ -191,7 +191,7 @@ rule finetuning:
         record=record("50_finetuning-{task}"),
     params:
         parameters=lambda wildcards: parameters(task=wildcards.task),
-        digest=lambda wildcards: profile.digest("seed", *FINETUNING, f"finetuning.tasks.{wildcards.task}"),
+        digest=lambda wildcards: profile.digest("seed", *FINETUNING, *PLANTED, f"finetuning.tasks.{wildcards.task}"),
         models=EVALUATED,
     threads: HALF
     shell: RUN
@@ -201,7 +201,7 @@ rule gender_bias:
     input:
         notebook=notebook("60_gender_bias"),
         modules=modules("60_gender_bias"),
-        results=[*MODELS, *(CORPUS if KNOWN_ANSWER else [])],
+        results=[*MODELS, *(CORPUS[:1] if KNOWN_ANSWER else [])],
     output:
         results=COMPARED["gender_bias"],
         notebook=executed("60_gender_bias"),

@@ -153,7 +153,7 @@ def test_every_review_is_an_example(tmp_path: Path, content: bytes) -> None:
 @FUZZ
 @given(content=noise(SICK))
 def test_every_pair_goes_to_a_split(tmp_path: Path, content: bytes) -> None:
-    splits = told_or_done(lambda: sick_nl.parse(kept(tmp_path, content)))
+    splits = told_or_done(lambda: sick_nl.parse_pairs(kept(tmp_path, content)))
     if splits is not None:
         assert (
             sum(map(len, splits.values()))
@@ -198,7 +198,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, content: bytes) -> None:
 @FUZZ
 @given(content=noise(CONLLU))
 def test_every_line_of_conll_u_is_a_word_or_counted(tmp_path: Path, content: bytes) -> None:
-    read = told_or_done(lambda: pos.parse(kept(tmp_path, content), "test"))
+    read = told_or_done(lambda: pos.parse_conllu(kept(tmp_path, content), "test"))
     if read is not None:
         rows, dropped = read
         lines = [line for line in content.decode("utf-8-sig").split("\n") if line and not line.startswith("#")]

@@ -106,9 +106,11 @@ def _tasks(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
 def _best_possible(run: Run, task: str) -> float:
     # Imported here: only known-answer profiles need the generator, and reading a task loads datasets.
     from robbertje_lib.known_answer import bayes_accuracy
-    from robbertje_lib.tasks import load_task
+    from robbertje_lib.tasks import TaskSource, load_task
 
-    rows = load_task(run, task).test.to_list() if task == "dbrd" else []  # the other labels follow from the text
+    tasks = run.profile.finetuning.tasks
+    # The labels of the other tasks follow from the text.
+    rows = load_task(task, tasks, TaskSource.of(run)).test.to_list() if task == "dbrd" else []
     return bayes_accuracy(task, rows, run.profile.gender_bias.planted_strength)
 
 

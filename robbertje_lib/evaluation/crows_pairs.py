@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.sources import fetch
@@ -67,8 +65,8 @@ def read_pairs(path: Path) -> list[Pair]:
 def score_pairs(model: MaskedLM, pairs: Sequence[Pair], tokens_per_batch: int = TOKENS_PER_BATCH) -> pd.DataFrame:
     """Pseudo-log-likelihood of the shared tokens of both sentences of each pair, in nats.
 
-    Columns: id, bias_type, direction, more, less, shared (tokens scored), skipped (a sentence was longer than the
-    model can take, or no token is shared: `more` and `less` are then NaN).
+    A row a pair, with the columns of `CrowsPairsScores`; a pair is skipped where a sentence is longer than the model
+    can take, or no token is shared.
     """
     sequences: list[Integers] = []
     owner, position, rows = [], [], []
@@ -92,16 +90,3 @@ def score_pairs(model: MaskedLM, pairs: Sequence[Pair], tokens_per_batch: int = 
     scores: Floats = np.full((len(rows), 2), np.nan)
     scores[~table["skipped"].to_numpy(bool)] = sums.reshape(-1, 2)
     return table.assign(more=scores[:, 0], less=scores[:, 1])
-
-
-def preference(table: pd.DataFrame) -> dict[str, Any]:
-    """Share of pairs whose more stereotyping sentence is likelier, with its 95 % Wilson interval; ties apart."""
-    scored = table[~table["skipped"]]
-    ties = int((scored["more"] == scored["less"]).sum())
-    wins, n = int((scored["more"] > scored["less"]).sum()), len(scored) - ties
-    counts = {"pairs": n, "ties": ties, "skipped": int(table["skipped"].sum())}
-    if n == 0:
-        return {"share": None, "interval": None, "p": None, **counts}
-    test = binomtest(wins, n)
-    interval = test.proportion_ci(method="wilson")
-    return {"share": wins / n, "interval": [interval.low, interval.high], "p": test.pvalue, **counts}

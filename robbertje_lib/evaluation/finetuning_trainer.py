@@ -1,7 +1,7 @@
 """One fine-tuning run: a pre-trained model, a new head, the transformers `Trainer`, predictions.
 
-The state that scored best on the validation split is kept in memory and put back at the end, so that early
-stopping writes no checkpoints.
+The Trainer keeps the state that scored best on the validation split, on disk while it trains, and puts it back at the
+end. A run that is scored once, at its end, writes nothing.
 """
 
 import math
@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,22 +22,26 @@ from transformers import (
     AutoModelForTokenClassification,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.base import ResultFile
+from robbertje_lib.experiment.results.finetuning import HyperParameters
+from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.length_batches import by_length
 from robbertje_lib.models.precision import choose_precision
 from robbertje_lib.models.quiet import quiet
 from robbertje_lib.tasks import SPLITS, TaskData
 from robbertje_lib.tasks.encoding import Encoded, Encoder
-from robbertje_lib.tasks.metrics import score
+from robbertje_lib.tasks.metrics import task_score
 
 # The same for every model, whatever it was distilled with. RoBERTa drops attention weights too, which on a CPU
 # takes a third of the time.
@@ -47,26 +52,19 @@ EVALUATION_BATCH = 64
 Prediction = str | list[str]
 
 
-@dataclass(frozen=True)
-class HyperParameters:
-    learning_rate: float
-    weight_decay: float
-    accumulation: int
-    epochs: float
-    batch_size: int
-    evaluations: int  # on the validation split, evenly spread over the run
-    early_stopping: int  # evaluations without improvement before the run ends; 0 is off
+class Outcome(ResultFile):
+    """What one run came to; kept among the checkpoints until its grid is done."""
 
+    where: ClassVar[str] = "finetuning-{task}/{key}.json"
 
-@dataclass(frozen=True)
-class Outcome:
-    """Of one run: predictions per row (None for a split that was not read), validation score, seconds, updates."""
-
-    validation_score: float
-    validation: list[Prediction]
-    test: list[Prediction] | None
+    validation: float  # the task's metric
+    test: list[Prediction] | None  # a row each; None where the test split was not read
     seconds: float
     updates: int
+
+    @classmethod
+    def path(cls, run: Run, **names: str) -> Path:
+        return run.paths.checkpoints(cls.where.format(**names))
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,6 @@ class PretrainedModel:
     """A pre-trained model to fine-tune: a folder or hub id, with its tokenizer and length limit in tokens."""
 
     source: str
-    revision: str | None
     tokenizer: PreTrainedTokenizerBase
     maximum_length: int
 
@@ -95,13 +92,36 @@ class EncodedTask:
         column = "labels" if self.data.kind == "token_classification" else "label"
         return {split: list(self.data.splits[split][column]) for split in SPLITS}
 
+    @cached_property
+    def orders(self) -> dict[str, np.ndarray]:
+        """Features from short to long: neighbours of like length need little padding."""
+        return {s: by_length([len(feature["input_ids"]) for feature in self.splits[s].features]) for s in SPLITS}
+
+    def ordered(self, split: str) -> list[dict[str, Any]]:
+        """The model inputs of a split, from short to long."""
+        return [self.splits[split].features[i] for i in self.orders[split]]
+
+    def answers(self, split: str, numbers: Sequence[Any]) -> list[Prediction]:
+        """A label per row, or a list of labels per sentence: that of each word's first piece.
+
+        numbers: the label that is likeliest for each feature of `ordered(split)`, or for each of its pieces.
+        """
+        encoded, labels = self.splits[split], self.data.labels
+        of_feature = dict(zip(self.orders[split].tolist(), numbers, strict=True))
+        if self.data.kind != "token_classification":
+            return [labels[of_feature[feature]] for feature in range(len(of_feature))]
+        sentences: list[list[str]] = [[] for _ in self.gold[split]]
+        for feature, (row, firsts) in enumerate(zip(encoded.rows, encoded.first_pieces, strict=True)):
+            sentences[row].extend(labels[number] for number in of_feature[feature][firsts])
+        return list(sentences)
+
     def counts(self) -> dict[str, dict[str, int]]:
         """What did not fit the model, per split."""
         return {split: dict(encoded.counts) for split, encoded in self.splits.items()}
 
 
 def fine_tune(pretrained: PretrainedModel, task: EncodedTask, hyper: HyperParameters, seed: int, test: bool) -> Outcome:
-    """Train on the train split, keep the best state by validation, predict validation and, if asked, test.
+    """Train on the train split, keep the best state by validation and, if asked, test it.
 
     The head's weights, dropout and the order of examples follow from `seed` (the Trainer seeds the global
     generators; nothing else here draws from them).
@@ -112,29 +132,31 @@ def fine_tune(pretrained: PretrainedModel, task: EncodedTask, hyper: HyperParame
     token_level = task.data.kind == "token_classification"
     model = build_model(pretrained, token_level, task.data.labels, seed)
     collator = DataCollatorForTokenClassification if token_level else DataCollatorWithPadding
-    with tempfile.TemporaryDirectory() as unused:
+
+    def validate(scored: EvalPrediction) -> dict[str, float]:
+        answers = task.answers("validation", scored.predictions)
+        return {"score": task_score(task.data.task.metric, task.gold["validation"], answers)}
+
+    with tempfile.TemporaryDirectory() as folder, quiet():
         trainer = _Trainer(
             model=model,
-            args=_arguments(unused, hyper, updates, seed),
+            args=_arguments(folder, hyper, updates, seed),
             train_dataset=features,
+            eval_dataset=task.ordered("validation"),
             data_collator=collator(pretrained.tokenizer),
             processing_class=pretrained.tokenizer,
             preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+            compute_metrics=validate,
+            callbacks=[EarlyStoppingCallback(hyper.early_stopping)] if hyper.early_stopping else [],
         )
         trainer.remove_callback(PrinterCallback)
-        keeper = _BestState(trainer, task, max(1, math.ceil(updates / hyper.evaluations)), hyper.early_stopping)
-        trainer.add_callback(keeper)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
-        keeper.restore()
-        return Outcome(
-            keeper.best_score,
-            keeper.best_predictions,
-            predict(trainer, task, "test") if test else None,
-            seconds,
-            trainer.state.global_step,
-        )
+        best = trainer.state.best_metric
+        trainer.compute_metrics = None  # which knows the validation split only
+        tested = task.answers("test", trainer.predict(task.ordered("test")).predictions) if test else None
+        return Outcome(validation=best, test=tested, seconds=seconds, updates=trainer.state.global_step)
 
 
 def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence[str], seed: int) -> PreTrainedModel:
@@ -150,8 +172,7 @@ def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence
 
 
 def _load(family: Any, pretrained: PretrainedModel, labels: Sequence[str]) -> PreTrainedModel:
-    options = {"revision": pretrained.revision} if pretrained.revision else {}
-    config = AutoConfig.from_pretrained(pretrained.source, trust_remote_code=False, **options)
+    config = AutoConfig.from_pretrained(pretrained.source, trust_remote_code=False)
     for name, rate in DROPOUT.items():
         if hasattr(config, name):
             setattr(config, name, rate)
@@ -165,7 +186,6 @@ def _load(family: Any, pretrained: PretrainedModel, labels: Sequence[str]) -> Pr
         dtype=torch.float32,
         # On a CPU the backward pass of PyTorch's fused attention is the slower one for short texts.
         attn_implementation=None if torch.cuda.is_available() else "eager",
-        **options,
     )
 
 
@@ -175,66 +195,14 @@ def precision() -> str:
     return choose_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu")).name
 
 
-def predict(trainer: Trainer, task: EncodedTask, split: str) -> list[Prediction]:
-    """A label per row, or a list of labels per sentence: that of each word's first piece."""
-    encoded, labels = task.splits[split], task.data.labels
-    # Neighbours of like length need little padding; the order is put back below.
-    order = by_length([len(feature["input_ids"]) for feature in encoded.features])
-    ordered = trainer.predict([encoded.features[i] for i in order]).predictions
-    best: list[Any] = [None] * len(order)
-    for place, index in enumerate(order):
-        best[index] = ordered[place]
-    if task.data.kind != "token_classification":
-        return [labels[number] for number in best]
-    sentences: list[list[str]] = [[] for _ in range(len(task.gold[split]))]
-    for row, firsts, numbers in zip(encoded.rows, encoded.first_pieces, best, strict=True):
-        sentences[row].extend(labels[number] for number in numbers[firsts])
-    return list(sentences)
-
-
 class _Trainer(Trainer):
     # Grouping by length would also shuffle the evaluation split, and predictions would come back in that order.
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         return SequentialSampler(eval_dataset)
 
 
-class _BestState(TrainerCallback):
-    """Scores the validation split now and then, keeps the best weights, and stops a run that stands still."""
-
-    def __init__(self, trainer: Trainer, task: EncodedTask, every: int, patience: int) -> None:
-        self.trainer, self.task, self.every, self.patience = trainer, task, every, patience
-        self.best_score, self.best_step, self.scored_at, self.stale = -1.0, 0, 0, 0
-        self.best_predictions: list[Prediction] = []
-        self.best_weights: dict[str, torch.Tensor] = {}
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self.every == 0 and state.global_step < state.max_steps:
-            self._score(keep=True)
-            control.should_training_stop |= 0 < self.patience <= self.stale
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step != self.scored_at:
-            self._score(keep=False)
-
-    def _score(self, keep: bool) -> None:
-        predictions = predict(self.trainer, self.task, "validation")
-        value = score(self.task.data.task.metric, self.task.gold["validation"], predictions)
-        self.scored_at = self.trainer.state.global_step
-        self.stale += 1
-        if value > self.best_score:
-            self.best_score, self.best_predictions, self.stale = value, predictions, 0
-            self.best_step = self.scored_at
-            # The last state is in the model already: no copy.
-            weights = self.trainer.model.state_dict() if keep else {}
-            self.best_weights = {name: weight.detach().clone() for name, weight in weights.items()}
-
-    def restore(self) -> None:
-        """Put the best weights back into the model."""
-        if self.best_weights:
-            self.trainer.model.load_state_dict(self.best_weights)
-
-
 def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int) -> TrainingArguments:
+    several = hyper.evaluations > 1  # with one, at the end, the last state is the best
     return TrainingArguments(
         output_dir=folder,
         max_steps=updates,
@@ -250,8 +218,14 @@ def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int) -> 
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         data_seed=seed,
-        save_strategy="no",
-        eval_strategy="no",
+        eval_strategy="steps",
+        eval_steps=max(1, math.ceil(updates / hyper.evaluations)),
+        metric_for_best_model="score",
+        greater_is_better=True,
+        save_strategy="best" if several else "no",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=several,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,

@@ -15,7 +15,7 @@ Zij is both she and they, and ze is its unstressed form. A singular verb, as in 
 "they": keep the verb singular in templates of your own. `p_ze` is reported beside `p_zij`, not added to it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +23,11 @@ import pandas as pd
 
 from robbertje_lib.evaluation.professions import Profession
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import PROFESSION, PRONOUN, check_template
 from robbertje_lib.models.log_probs import Queries, token_log_probs, vocabulary_log_probs
 from robbertje_lib.models.masked_lm import MaskedLM
 
-MASK, PROFESSION = "<mask>", "<T>"  # slots of a template
 REQUIRED, OPTIONAL = ("hij", "zij"), ("ze",)
-METRICS = ("rank_difference", "log_odds", "lpbs")
 
 
 @dataclass(frozen=True)
@@ -47,40 +46,32 @@ class Word:
     pieces: tuple[int, ...]
 
 
-def check_templates(templates: Iterable[str]) -> None:
-    """Raise `UserError` unless every template has exactly one pronoun slot and one profession slot."""
-    for template in templates:
-        if template.count(MASK) != 1 or template.count(PROFESSION) != 1:
-            raise UserError(
-                f"template '{template}': needs {MASK} (the pronoun) and {PROFESSION} (the profession) once each"
-            )
-
-
 def probe(model: MaskedLM, templates: Sequence[str], professions: Sequence[Profession]) -> pd.DataFrame:
     """Read the pronoun preferences of one model.
 
-    One row per template, profession and form (`base`, or `female` where Dutch has two). Columns: template,
-    profession, profession_en, form, associated_gender, p_hij, p_zij, p_ze (NaN where the vocabulary lacks it),
-    p_other_case (hij and zij in the other case), rank_hij, rank_zij, rank_difference, log_odds, lpbs, unknown
-    (whether a piece is the unknown token). Raises `UserError` for a bad template or a tokenizer without hij or zij.
+    One row per template, profession and form (`base`, or `female` where Dutch has two), with the columns of
+    `PronounProbe`. Raises `UserError` for a bad template or a tokenizer without hij or zij.
     """
-    check_templates(templates)
+    try:
+        templates = [check_template(template) for template in templates]
+    except ValueError as error:
+        raise UserError(f"{error}; write it so") from None
     rows, wanted = [], []
     for template in templates:
         for profession in professions:
             for form, name in (("base", profession.dutch), ("female", profession.dutch_female)):
                 if name is None:
                     continue
-                words = {key: _word(model, template, name, key, prior=False) for key in _options(template)}
-                priors = {key: _word(model, template, name, key, prior=True) for key in REQUIRED}
+                words = {key: word_at_mask(model, template, name, key, prior=False) for key in _options(template)}
+                priors = {key: word_at_mask(model, template, name, key, prior=True) for key in REQUIRED}
                 rows.append((template, profession, form, name))
                 wanted.append((words, priors))
     unique = list(dict.fromkeys(w for words, priors in wanted for w in (*words.values(), *priors.values())))
     log_prob, rank = _score_words(model, unique)
-    found = []
+    readings = []
     for (template, profession, form, name), (words, priors) in zip(rows, wanted, strict=True):
         p = {key: log_prob[word] for key, word in words.items()}
-        found.append(
+        readings.append(
             {
                 "template": template,
                 "profession": name,
@@ -99,7 +90,7 @@ def probe(model: MaskedLM, templates: Sequence[str], professions: Sequence[Profe
                 "unknown": model.tokenizer.unk_token_id in (*words["hij"].hole.before, *words["hij"].hole.after),
             }
         )
-    return pd.DataFrame(found).astype({"associated_gender": float})
+    return pd.DataFrame(readings).astype({"associated_gender": float})
 
 
 def rank_difference(rank_hij: int, rank_zij: int) -> int:
@@ -117,17 +108,17 @@ def log_probability_bias(hij: float, zij: float, prior_hij: float, prior_zij: fl
 
 def _options(template: str) -> dict[str, str]:
     """Name -> the pronoun as it is written at the template's mask; `other` ones in the other case."""
-    opening = template.split(MASK)[0].rstrip()
+    opening = template.split(PRONOUN)[0].rstrip()
     capital = not opening or opening[-1] in ".!?:"
     written = {key: key.capitalize() if capital else key for key in (*REQUIRED, *OPTIONAL)}
     return written | {f"other {key}": key if capital else key.capitalize() for key in REQUIRED}
 
 
-def _word(model: MaskedLM, template: str, profession: str, option: str, prior: bool) -> Word:
+def word_at_mask(model: MaskedLM, template: str, profession: str, option: str, prior: bool) -> Word:
     """The pronoun `option` of one sentence; with `prior`, every piece of the profession is masked too."""
     pronoun = _options(template)[option]
-    at_mask, at_profession = template.index(MASK), template.index(PROFESSION)
-    slots = sorted([(at_mask, MASK, pronoun), (at_profession, PROFESSION, profession)])
+    at_mask, at_profession = template.index(PRONOUN), template.index(PROFESSION)
+    slots = sorted([(at_mask, PRONOUN, pronoun), (at_profession, PROFESSION, profession)])
     text, spans, done = "", {}, 0
     for at, slot, filler in slots:
         text += template[done:at]
@@ -148,7 +139,7 @@ def _word(model: MaskedLM, template: str, profession: str, option: str, prior: b
         first, last = spans[slot]
         return np.flatnonzero(real & np.isin(words, words[real & (starts < last) & (ends > first)]))
 
-    pieces = covering(MASK)
+    pieces = covering(PRONOUN)
     if option in REQUIRED and (not len(pieces) or model.tokenizer.unk_token_id in ids[pieces]):
         raise UserError(f"{model.name}: its tokenizer has no '{pronoun}'; a Dutch, cased vocabulary is needed")
     chosen = tuple(int(i) for i in ids[pieces])

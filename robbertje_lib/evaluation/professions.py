@@ -22,7 +22,7 @@ class Profession:
     associated_gender: float | None  # -1 (zij) to +1 (hij); None where nothing is known
 
 
-def professions() -> list[Profession]:
+def load_professions() -> list[Profession]:
     """The professions with a Dutch counterpart, in the source's order; no Dutch word stands twice."""
     return [
         Profession(row["english"], row["dutch"], row["dutch_female"] or None, float(row["associated_gender"]))
@@ -31,7 +31,7 @@ def professions() -> list[Profession]:
     ]
 
 
-def left_out() -> dict[str, str]:
+def left_out_professions() -> dict[str, str]:
     """English professions without a Dutch counterpart of their own -> the reason."""
     return {row["english"]: row["left_out"] for row in _rows() if row["left_out"]}
 

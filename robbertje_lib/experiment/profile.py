@@ -348,6 +348,10 @@ class TaskSettings(Section):
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
     options: dict[str, str | int | float | bool] = {}
 
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
 
 class Finetuning(Section):
     """How every model is fine-tuned on every task: a random search per model, then a run a seed."""
@@ -368,21 +372,23 @@ class Finetuning(Section):
     evaluations: Positive = 1  # on the validation split, per run
 
 
+PRONOUN, PROFESSION = "<mask>", "<T>"  # slots of a template
+
+
+def check_template(template: str) -> str:
+    """The template. Raises `ValueError` unless it has one slot for the pronoun and one for the profession."""
+    if template.count(PRONOUN) != 1 or template.count(PROFESSION) != 1:
+        raise ValueError(f"template '{template}' must hold {PRONOUN} once and {PROFESSION} once")
+    return template
+
+
 class GenderBias(Section):
     """The probes for gender bias."""
 
-    templates: list[str] = Field(min_length=1)  # `<mask>` is the pronoun, `<T>` the profession
+    templates: list[Annotated[str, AfterValidator(check_template)]] = Field(min_length=1)
     permutations: Positive = 10_000  # a test of two models' bias
     planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
-
-    @field_validator("templates")
-    @classmethod
-    def _complete(cls, templates: list[str]) -> list[str]:
-        for template in templates:
-            if template.count("<mask>") != 1 or template.count("<T>") != 1:
-                raise ValueError(f"template '{template}' must hold <mask> once and <T> once")
-        return templates
 
 
 class Significance(Section):

@@ -5,7 +5,7 @@ profile, `feest: {data: mine}` (`known_answer` where the profile's text is):
 
     from robbertje_lib.tasks import Examples, Task
 
-    def read(settings, run, seed):
+    def read(settings, source):
         rows = [{"example_id": "1", "text": "Wat een feest.", "label": "positive"}, ...]
         return Examples(labels=("negative", "positive"), splits={"train": rows, "validation": ..., "test": ...})
 
@@ -20,16 +20,18 @@ import pkgutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.experiment.results.finetuning import SplitCounts
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from robbertje_lib.experiment import profile
     from robbertje_lib.experiment.run import Run
     from robbertje_lib.models.masked_lm import MaskedLM
 
@@ -53,10 +55,23 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class TaskSource:
+    """What a reader may draw on beside its settings."""
+
+    held_out: Path  # token store of the held-out documents
+    seed: int
+    planted_strength: float  # of the bias in known-answer Dutch
+
+    @classmethod
+    def of(cls, run: "Run") -> "TaskSource":
+        return cls(run.paths.held_out, run.profile.seed, run.profile.gender_bias.planted_strength)
+
+
+@dataclass(frozen=True)
 class Task:
     """One fine-tuning task.
 
-    `read(settings, run, seed)` gives its examples. `data` names what the profile may ask for (empty:
+    `read(settings, source)` gives its examples. `data` names what the profile may ask for (empty:
     anything); `options` the profile's further choices, the default first. `kind` may depend on the options
     (a pair instead of a text), so it can be a function of the settings. `keep` says what stays of a text too
     long for the model: its head, its tail, both, or what is around the mask. `extra_metrics(model, rows)`
@@ -64,19 +79,19 @@ class Task:
     """
 
     name: str
-    kind: str | Callable[["profile.TaskSettings"], str]
+    kind: str | Callable[[TaskSettings], str]
     metric: Literal["accuracy", "f1"]
-    read: Callable[["profile.TaskSettings", "Run", int], Examples]
+    read: Callable[[TaskSettings, TaskSource], Examples]
     data: tuple[str, ...] = ()
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keep: Literal["head", "tail", "both", "mask"] = "head"
-    extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float | int]] | None = None
+    extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float]] | None = None
 
-    def option(self, settings: "profile.TaskSettings", name: str) -> str:
+    def option(self, settings: TaskSettings, name: str) -> str:
         """The profile's choice for the option `name`, or its default."""
         return str(settings.options.get(name, self.options[name][0]))
 
-    def check(self, settings: "profile.TaskSettings") -> None:
+    def check(self, settings: TaskSettings) -> None:
         """Raise `UserError` for data or options that this task does not know."""
         where = f"finetuning.tasks.{self.name}"
         if self.data and settings.data not in self.data:
@@ -91,11 +106,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's examples, cut to the profile's sizes.
-
-    `counts` has `examples` (per split), `dropped` (per reason), `not_sampled` (per split) and `labels` (per
-    split, per label).
-    """
+    """A task's examples, cut to the profile's sizes."""
 
     task: Task
     kind: str
@@ -103,7 +114,7 @@ class TaskData:
     train: "Dataset"
     validation: "Dataset"
     test: "Dataset"
-    counts: dict[str, dict[str, Any]]
+    counts: SplitCounts
 
     @property
     def splits(self) -> dict[str, "Dataset"]:
@@ -111,19 +122,19 @@ class TaskData:
 
 
 def all_tasks() -> dict[str, Task]:
-    """Every task found in this folder, by name. Raises `UserError` when a file and its task differ in name."""
-    found: dict[str, Task] = {}
+    """Every task of this folder, by name. Raises `UserError` when a file and its task differ in name."""
+    tasks: dict[str, Task] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
         task = getattr(importlib.import_module(f"{__name__}.{module}"), "TASK", None)
         if task is None:
             continue
         if task.name != module:  # a stage reruns after an edit of the file that has its task's name
             raise UserError(f"robbertje_lib/tasks/{module}.py: its task is called '{task.name}'; give both one name")
-        found[task.name] = task
-    return found
+        tasks[task.name] = task
+    return tasks
 
 
-def check_tasks(tasks: Mapping[str, "profile.TaskSettings"]) -> None:
+def check_tasks(tasks: Mapping[str, TaskSettings]) -> None:
     """Raise `UserError` if a profile's `finetuning.tasks` name a task, data or an option that there is not."""
     for name, settings in tasks.items():
         get_task(name).check(settings)
@@ -137,32 +148,31 @@ def get_task(name: str) -> Task:
     return tasks[name]
 
 
-def load_task(run: "Run", name: str) -> TaskData:
-    """Read the task `name` as the run's profile asks, check its rows and sample its splits.
+def load_task(name: str, tasks: Mapping[str, TaskSettings], source: TaskSource) -> TaskData:
+    """Read the task `name` as `tasks`, those of a profile, ask, check its rows and sample its splits.
 
     Raises `UserError` when the profile lacks the task, or its data, options or rows are not right.
     """
     from datasets import Dataset
 
     task = get_task(name)
-    if name not in run.profile.finetuning.tasks:
-        known = did_you_mean(name, run.profile.finetuning.tasks)
-        raise UserError(f"finetuning.tasks: profile '{run.profile.name}' has no task '{name}'; {known}")
-    settings = run.profile.finetuning.tasks[name]
+    if name not in tasks:
+        raise UserError(f"finetuning.tasks: the profile has no task '{name}'; {did_you_mean(name, tasks)}")
+    settings = tasks[name]
     task.check(settings)
     kind = task.kind if isinstance(task.kind, str) else task.kind(settings)
-    examples = task.read(settings, run, run.profile.seed)
+    examples = task.read(settings, source)
     _check_rows(name, kind, examples)
-    sizes = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    splits = {split: _sample(examples.splits[split], sizes[split], run.profile.seed, split) for split in SPLITS}
-    counts: dict[str, dict[str, Any]] = {
-        "examples": {split: len(rows) for split, rows in splits.items()},
-        "not_sampled": {split: len(examples.splits[split]) - len(rows) for split, rows in splits.items()},
-        "dropped": examples.dropped,
-        "labels": {split: _label_counts(examples.labels, rows) for split, rows in splits.items()},
-    }
-    stored = {split: Dataset.from_list(rows) for split, rows in splits.items()}
-    return TaskData(task, kind, examples.labels, stored["train"], stored["validation"], stored["test"], counts)
+    splits = {split: _sample(examples.splits[split], settings.sizes[split], source.seed, split) for split in SPLITS}
+    counts = SplitCounts(
+        examples={split: len(rows) for split, rows in splits.items()},
+        not_sampled={split: len(examples.splits[split]) - len(rows) for split, rows in splits.items()},
+        dropped=examples.dropped,
+        labels={split: _label_counts(examples.labels, rows) for split, rows in splits.items()},
+    )
+    return TaskData(
+        task, kind, examples.labels, **{s: Dataset.from_list(rows) for s, rows in splits.items()}, counts=counts
+    )
 
 
 def _check_rows(name: str, kind: str, examples: Examples) -> None:
@@ -185,13 +195,13 @@ def _check_rows(name: str, kind: str, examples: Examples) -> None:
 def _check_row(where: str, kind: str, labels: tuple[str, ...], row: Row) -> None:
     for column, wanted in {"example_id": str, **COLUMNS[kind]}.items():
         if not isinstance(row.get(column), wanted):
-            found = f"{row.get(column)!r:.40} in {row!r:.60}"
-            raise UserError(f"{where}: '{column}' must be {wanted.__name__}, not {found}")
+            given = f"{row.get(column)!r:.40} in {row!r:.60}"
+            raise UserError(f"{where}: '{column}' must be {wanted.__name__}, not {given}")
     where += f", example '{row['example_id']}'"
-    given = row["labels"] if kind == "token_classification" else [row["label"]]
-    if kind == "token_classification" and len(row["tokens"]) != len(given):
-        raise UserError(f"{where}: {len(row['tokens'])} tokens but {len(given)} labels")
-    unknown = next((label for label in given if label not in labels), None)
+    own = row["labels"] if kind == "token_classification" else [row["label"]]
+    if kind == "token_classification" and len(row["tokens"]) != len(own):
+        raise UserError(f"{where}: {len(row['tokens'])} tokens but {len(own)} labels")
+    unknown = next((label for label in own if label not in labels), None)
     if unknown is not None:
         raise UserError(f"{where}: unknown label '{unknown}'; {did_you_mean(str(unknown), labels)}")
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from robbertje_lib.experiment import sources
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.tasks import Examples, Row, Task
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.tasks import Examples, Row, Task, TaskSource
 from robbertje_lib.tasks.reading import (
     known_answer_examples,
     malformed,
@@ -26,8 +27,6 @@ from robbertje_lib.tasks.reading import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from robbertje_lib.experiment import profile
-    from robbertje_lib.experiment.run import Run
 
 HUB = "benjaminvdb/dbrd"
 REVISION = "cb7fa0318d6b21d654d734a5a13fa52bd1033fc6"
@@ -37,13 +36,13 @@ BOL_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 HUB_VALIDATION = 0.025  # of the training reviews: about 500, as in the paper's runs
 
 
-def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
+def read_reviews(settings: TaskSettings, source: TaskSource) -> Examples:
     """The reviews that the profile asks for."""
     if settings.data == "known_answer":
-        return known_answer_examples("dbrd", LABELS, settings, run, seed)
+        return known_answer_examples("dbrd", LABELS, settings, source)
     if settings.data == "hub":
-        return split_hub(*load_hub(), seed)
-    return split_bol(parse_bol(sources.fetch("bol_reviews")[0]), seed)
+        return split_hub(*load_hub(), source.seed)
+    return split_bol(parse_bol(sources.fetch("bol_reviews")[0]), source.seed)
 
 
 def parse_bol(path: Path) -> list[Row]:
@@ -70,7 +69,7 @@ def parse_bol(path: Path) -> list[Row]:
 
 def split_bol(rows: list[Row], seed: int) -> Examples:
     """Train, validation and test reviews, after exact duplicates are removed."""
-    unique = without_duplicates(rows, set(), _text)
+    unique = without_duplicates(rows, set(), _spaced)
     return Examples(LABELS, stratified_split(unique, BOL_SHARES, seed), {"duplicate": len(rows) - len(unique)})
 
 
@@ -98,8 +97,8 @@ def split_hub(train: list[Row], test: list[Row], seed: int) -> Examples:
     stays whole.
     """
     seen: set[str] = set()
-    unique_test = without_duplicates(test, seen, _text)
-    unique_train = without_duplicates(train, seen, _text)
+    unique_test = without_duplicates(test, seen, _spaced)
+    unique_train = without_duplicates(train, seen, _spaced)
     shares = {"train": 1 - HUB_VALIDATION, "validation": HUB_VALIDATION}
     dropped = {"duplicate": len(train) + len(test) - len(unique_train) - len(unique_test)}
     return Examples(LABELS, {**stratified_split(unique_train, shares, seed), "test": unique_test}, dropped)
@@ -113,15 +112,13 @@ def hub_rows(reviews: "Dataset", split: str) -> list[Row]:
     for number, review in enumerate(reviews, 1):
         text, label = review["text"], review["label"]
         if label not in range(len(LABELS)) or not isinstance(text, str) or not text.strip():
-            found = f"label {label!r}, text {text!r:.40}"
-            raise UserError(
-                f"dataset {HUB}, {split}, review {number}: {found}; expected some text and the label 0 or 1"
-            )
+            read = f"label {label!r}, text {text!r:.40}"
+            raise UserError(f"dataset {HUB}, {split}, review {number}: {read}; expected some text and the label 0 or 1")
         rows.append({"example_id": f"dbrd-{split}-{number}", "text": text, "label": LABELS[label]})
     return rows
 
 
-def _text(row: Row) -> str:
+def _spaced(row: Row) -> str:
     return " ".join(row["text"].split())
 
 
@@ -129,7 +126,7 @@ TASK = Task(
     name="dbrd",
     kind="text_classification",
     metric="accuracy",
-    read=read,
+    read=read_reviews,
     data=("hub", "bol_reviews", "known_answer"),
     options={"keep": ("head", "tail", "both")},
 )

@@ -18,15 +18,12 @@ import numpy as np
 
 from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.tasks import MASK, Examples, Row, Task
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.tasks import MASK, Examples, Row, Task, TaskSource
 from robbertje_lib.tasks.encoding import Encoder
 from robbertje_lib.tasks.reading import known_answer_examples, split_by_document
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from robbertje_lib.experiment import profile
-    from robbertje_lib.experiment.run import Run
     from robbertje_lib.models.masked_lm import MaskedLM
 
 LABELS = ("dat", "die")
@@ -36,25 +33,25 @@ OTHER = {"die": "dat", "dat": "die"}
 PRONOUN = re.compile(r"(?<![\w'’-])(die|dat)(?![\w'’-])", re.IGNORECASE)
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # where the profile leaves the sizes open
 MISS_RANK = 2048  # RobBERT searched this many fill-ins for one of the two pronouns
-ZERO_SHOT_BATCH = 64
 
 
-def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
+def read_pronouns(settings: TaskSettings, source: TaskSource) -> Examples:
     """The pronouns of the held-out documents, or of known-answer Dutch."""
     form = TASK.option(settings, "form")
     if settings.data == "known_answer":
         if form == "pair":
             raise UserError("finetuning.tasks.die_dat.options.form: known_answer has only 'masked'; drop the option")
-        return known_answer_examples("die_dat", LABELS, settings, run, seed)
-    lines = _held_out(run)
+        return known_answer_examples("die_dat", LABELS, settings, source)
+    if not source.held_out.exists():
+        raise UserError(f"{source.held_out} is missing; run the notebook 10_corpus first")
+    lines = open_store(source.held_out)
     rows, documents, dropped = occurrences(lines["text"], lines["document_id"])
     if form == "pair":
-        rows = as_pairs(rows, seed)
-    wanted = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    sizes = {split: size for split, size in wanted.items() if size is not None}
+        rows = as_pairs(rows, source.seed)
+    sizes = {split: size for split, size in settings.sizes.items() if size is not None}
     total = sum(sizes.values())
     shares = {split: size / total for split, size in sizes.items()} if len(sizes) == len(SHARES) else SHARES
-    splits = split_by_document(rows, documents, shares, seed)
+    splits = split_by_document(rows, documents, shares, source.seed)
     return Examples(PAIR_LABELS if form == "pair" else LABELS, splits, dropped)
 
 
@@ -103,13 +100,7 @@ def like(word: str, written: str) -> str:
     return word.upper() if written.isupper() else word.capitalize() if written[0].isupper() else word
 
 
-def _held_out(run: "Run") -> "Dataset":
-    if not run.paths.held_out.exists():
-        raise UserError(f"{run.paths.held_out} is missing; run the notebook 10_corpus first")
-    return open_store(run.paths.held_out)
-
-
-def zero_shot(model: "MaskedLM", rows: list[Row]) -> dict[str, float | int]:
+def zero_shot(model: "MaskedLM", rows: list[Row]) -> dict[str, float]:
     """Scores of the pre-trained model itself on the rows, without fine-tuning.
 
     For each lower-case pronoun the likelier of ` die` and ` dat` at the mask is the answer.
@@ -118,52 +109,37 @@ def zero_shot(model: "MaskedLM", rows: list[Row]) -> dict[str, float | int]:
     pronouns are other tokens and are not asked for (`zero_shot_skipped`). All are counts or shares (0 to 1);
     empty when the tokenizer cuts one of the pronouns into pieces.
     """
-    candidates = model.tokenizer([f" {label}" for label in LABELS], add_special_tokens=False)["input_ids"]
-    if any(len(pieces) != 1 for pieces in candidates):
+    from robbertje_lib.models.log_probs import vocabulary_log_probs  # not above: `make plan` reads every task
+
+    pieces = model.tokenizer([f" {label}" for label in LABELS], add_special_tokens=False)["input_ids"]
+    if any(len(piece) != 1 for piece in pieces):
         return {}
+    candidates = [piece[0] for piece in pieces]
+    asked = [row for row in rows if row.get("pronoun", row["label"]) in LABELS]
+    answers = np.array([LABELS.index(row.get("pronoun", row["label"])) for row in asked])
     encoder = Encoder(model.tokenizer, model.maximum_length, keep="mask")
-    pronouns = [row.get("pronoun", row["label"]) for row in rows]
-    asked = [
-        (encoder.masked_text(str(row.get("masked", row["text"]))), LABELS.index(pronoun))
-        for row, pronoun in zip(rows, pronouns, strict=True)
-        if pronoun in LABELS
-    ]
-    asked.sort(key=lambda pair: len(pair[0]))
-    right, found = _ask(model, asked, [pieces[0] for pieces in candidates])
+    sequences = [np.array(encoder.masked_text(str(row.get("masked", row["text"])))) for row in asked]
+    places = np.array([ids.tolist().index(model.tokenizer.mask_token_id) for ids in sequences])
+    right, ranked = np.zeros((2, len(asked)), bool)
+    for batch, log_probs in vocabulary_log_probs(model, sequences, places):
+        both = log_probs[:, candidates]
+        right[batch] = both.argmax(1) == answers[batch]
+        # How many other entries the model puts before the likelier pronoun.
+        ranked[batch] = (log_probs > both.max(1, keepdims=True)).sum(1) < MISS_RANK
     return {
         "zero_shot_accuracy": float(right.mean()) if asked else 0.0,
-        "zero_shot_accuracy_robbert": float((right & found).mean()) if asked else 0.0,
+        "zero_shot_accuracy_robbert": float((right & ranked).mean()) if asked else 0.0,
         "zero_shot_n": len(asked),
-        "zero_shot_misses": int((~found).sum()),
+        "zero_shot_misses": int((~ranked).sum()),
         "zero_shot_skipped": len(rows) - len(asked),
     }
-
-
-def _ask(model: "MaskedLM", asked: list[tuple[list[int], int]], candidates: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """For each (token ids with one mask, right candidate): whether it won, and whether either ranks high enough."""
-    import torch
-
-    right, found = [], []
-    for start in range(0, len(asked), ZERO_SHOT_BATCH):
-        batch = asked[start : start + ZERO_SHOT_BATCH]
-        lengths = torch.tensor([len(ids) for ids, _ in batch])
-        padded = torch.full((len(batch), int(lengths.max())), model.tokenizer.pad_token_id)
-        for row, (ids, _) in enumerate(batch):
-            padded[row, : len(ids)] = torch.tensor(ids)
-        places = torch.tensor([ids.index(model.tokenizer.mask_token_id) for ids, _ in batch])
-        logits = model.logits(padded, torch.arange(len(batch)), places, lengths).cpu()
-        both = logits[:, candidates]
-        right.append(both.argmax(1).numpy() == np.array([label for _, label in batch]))
-        # How many other entries the model puts before the likelier pronoun.
-        found.append(((logits > both.max(1, keepdim=True).values).sum(1) < MISS_RANK).numpy())
-    return np.concatenate([np.empty(0, bool), *right]), np.concatenate([np.empty(0, bool), *found])
 
 
 TASK = Task(
     name="die_dat",
     kind=lambda settings: "pair_classification" if settings.options.get("form") == "pair" else "text_classification",
     metric="accuracy",
-    read=read,
+    read=read_pronouns,
     data=("held_out", "known_answer"),
     options={"form": ("masked", "pair")},
     keep="mask",

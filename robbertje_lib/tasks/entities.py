@@ -14,16 +14,16 @@ Entity = tuple[str, int, int]
 
 def entities(labels: Sequence[str]) -> list[Entity]:
     """The entities of one sentence: (type, first word, last word), in order."""
-    found: list[Entity] = []
+    spans: list[Entity] = []
     kind, first = "", 0
     for position, label in enumerate([*labels, "O"]):
         prefix, _, this = label.partition("-")
         if kind and not (prefix == "I" and this == kind):
-            found.append((kind, first, position - 1))
+            spans.append((kind, first, position - 1))
             kind = ""
         if prefix in {"B", "I"} and not kind:
             kind, first = this, position
-    return found
+    return spans
 
 
 def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:

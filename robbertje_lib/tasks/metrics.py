@@ -32,7 +32,7 @@ def example_counts(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def score(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -> float:
+def task_score(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -> float:
     """The metric over all examples, 0 to 1."""
     return float(METRICS[metric](example_counts(metric, gold, predicted).sum(axis=0, dtype=np.float64)))
 
@@ -56,8 +56,8 @@ def further_scores(
 ) -> dict[str, float]:
     """What stands behind the metric: precision and recall of entities, or the scores of every class."""
     if metric == "f1":
-        found, made_up, missed = example_counts(metric, gold, predicted).sum(axis=0).tolist()
-        return {"precision": found / max(found + made_up, 1), "recall": found / max(found + missed, 1)}
+        hits, made_up, missed = example_counts(metric, gold, predicted).sum(axis=0).tolist()
+        return {"precision": hits / max(hits + made_up, 1), "recall": hits / max(hits + missed, 1)}
     if isinstance(gold[0], str):
         return scores_per_class(labels, gold, predicted)
     words = [[label for sentence in side for label in sentence] for side in (gold, predicted)]
@@ -70,9 +70,9 @@ def majority_baseline(metric: str, train: Sequence[Any], test: Sequence[Any]) ->
     For entities that label is `O`, which finds none: the score is 0.
     """
     if isinstance(train[0], str):
-        return score(metric, test, [_most_frequent(train)] * len(test))
+        return task_score(metric, test, [_most_frequent(train)] * len(test))
     answer = _most_frequent([label for labels in train for label in labels])
-    return score(metric, test, [[answer] * len(labels) for labels in test])
+    return task_score(metric, test, [[answer] * len(labels) for labels in test])
 
 
 def lexicon_baseline(metric: str, train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]]) -> float:
@@ -87,7 +87,7 @@ def lexicon_baseline(metric: str, train: Sequence[dict[str, Any]], test: Sequenc
     lexicon = {token: _most_frequent(labels) for token, labels in seen.items()}
     other = _most_frequent([label for labels in seen.values() for label in labels])
     answers = [[lexicon.get(token, other) for token in row["tokens"]] for row in test]
-    return score(metric, [row["labels"] for row in test], answers)
+    return task_score(metric, [row["labels"] for row in test], answers)
 
 
 def _most_frequent(labels: Sequence[str]) -> str:

@@ -9,16 +9,12 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from robbertje_lib.experiment import sources
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.tasks import Examples, Row, Task
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.tasks import Examples, Row, Task, TaskSource
 from robbertje_lib.tasks.reading import known_answer_examples, malformed
-
-if TYPE_CHECKING:
-    from robbertje_lib.experiment import profile
-    from robbertje_lib.experiment.run import Run
 
 LABELS = ("O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 MEMBERS = {"train": "conll2002/ned.train", "validation": "conll2002/ned.testa", "test": "conll2002/ned.testb"}
@@ -35,10 +31,10 @@ DAMAGED = (
 )
 
 
-def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
+def read_entities(settings: TaskSettings, source: TaskSource) -> Examples:
     """The sentences that the profile asks for."""
     if settings.data == "known_answer":
-        return known_answer_examples("ner", LABELS, settings, run, seed)
+        return known_answer_examples("ner", LABELS, settings, source)
     return parse_archive(sources.fetch("conll2002")[0])
 
 
@@ -121,7 +117,7 @@ TASK = Task(
     name="ner",
     kind="token_classification",
     metric="f1",
-    read=read,
+    read=read_entities,
     data=("conll2002", "known_answer"),
     options={"label_pieces": ("first", "all")},
 )

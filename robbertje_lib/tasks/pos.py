@@ -7,19 +7,15 @@ carry the tags, and empty nodes (`8.1`) of the enhanced graph are no words at al
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import conllu
 from conllu.exceptions import ParseException
 
 from robbertje_lib.experiment import sources
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.tasks import SPLITS, Examples, Row, Task
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.tasks import SPLITS, Examples, Row, Task, TaskSource
 from robbertje_lib.tasks.reading import known_answer_examples, malformed, read_text
-
-if TYPE_CHECKING:
-    from robbertje_lib.experiment import profile
-    from robbertje_lib.experiment.run import Run
 
 # https://universaldependencies.org/u/pos/
 LABELS = (
@@ -30,10 +26,10 @@ RENAMED = {"CONJ": "CCONJ"}
 FILES = {"train": "-ud-train.conllu", "validation": "-ud-dev.conllu", "test": "-ud-test.conllu"}
 
 
-def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
+def read_tags(settings: TaskSettings, source: TaskSource) -> Examples:
     """The sentences that the profile asks for."""
     if settings.data == "known_answer":
-        return known_answer_examples("pos", LABELS, settings, run, seed)
+        return known_answer_examples("pos", LABELS, settings, source)
     files = sources.fetch(settings.data)
     splits: dict[str, list[Row]] = {}
     dropped = {"contracted_token": 0, "empty_node": 0}
@@ -41,12 +37,12 @@ def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
         path = next((file for file in files if file.name.endswith(FILES[split])), None)
         if path is None:
             raise UserError(f"{settings.data} has no file *{FILES[split]}; choose a release that has all three")
-        splits[split], left_out = parse(path, split)
+        splits[split], left_out = parse_conllu(path, split)
         dropped = {reason: count + left_out[reason] for reason, count in dropped.items()}
     return Examples(LABELS, splits, dropped)
 
 
-def parse(path: Path, split: str) -> tuple[list[Row], dict[str, int]]:
+def parse_conllu(path: Path, split: str) -> tuple[list[Row], dict[str, int]]:
     """Sentences of one CoNLL-U file, and how many contracted tokens and empty nodes were left out.
 
     Raises `UserError` with file and line for a malformed file.
@@ -93,7 +89,7 @@ TASK = Task(
     name="pos",
     kind="token_classification",
     metric="accuracy",
-    read=read,
+    read=read_tags,
     data=("lassysmall-r1.4", "lassysmall-r2.5", "known_answer"),
     options={"label_pieces": ("first", "all")},
 )

@@ -3,16 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.tasks import SPLITS, Examples, Row
-
-if TYPE_CHECKING:
-    from robbertje_lib.experiment import profile
-    from robbertje_lib.experiment.run import Run
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.tasks import SPLITS, Examples, Row, TaskSource
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -26,9 +22,9 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         raise UserError(f"{path}, line {line}: not {encoding} text; expected a {encoding} file") from None
 
 
-def malformed(path: Path | str, line: int, found: str, expected: str) -> UserError:
+def malformed(path: Path | str, line: int, read: str, expected: str) -> UserError:
     """The error every reader raises for a bad line."""
-    return UserError(f"{path}, line {line}: {found}; expected {expected}")
+    return UserError(f"{path}, line {line}: {read}; expected {expected}")
 
 
 def without_duplicates(rows: list[Row], seen: set[str], key: Callable[[Row], str]) -> list[Row]:
@@ -83,19 +79,16 @@ def split_by_document(
     return splits
 
 
-def known_answer_examples(
-    task: str, labels: tuple[str, ...], settings: "profile.TaskSettings", run: "Run", seed: int
-) -> Examples:
+def known_answer_examples(task: str, labels: tuple[str, ...], settings: TaskSettings, source: TaskSource) -> Examples:
     """The task's examples in known-answer Dutch, as many as the profile asks for.
 
     Raises `UserError` when the profile leaves a size open: the generator never runs out.
     """
     from robbertje_lib import known_answer
 
-    wanted = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    sizes = {split: size for split, size in wanted.items() if size is not None}
+    sizes = {split: size for split, size in settings.sizes.items() if size is not None}
     missing = [split for split in SPLITS if split not in sizes]
     if missing:
         raise UserError(f"finetuning.tasks.{task}.{missing[0]}: known_answer needs a size; give a number")
-    strength = run.profile.gender_bias.planted_strength
-    return Examples(labels, known_answer.task_examples(task, sizes, seed, bias_strength=strength))
+    rows = known_answer.task_examples(task, sizes, source.seed, bias_strength=source.planted_strength)
+    return Examples(labels, rows)

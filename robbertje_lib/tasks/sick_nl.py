@@ -6,29 +6,25 @@ A tab-separated file with its own split: 4,439 training, 495 trial (validation) 
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robbertje_lib.experiment import sources
-from robbertje_lib.tasks import SPLITS, Examples, Row, Task
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.tasks import SPLITS, Examples, Row, Task, TaskSource
 from robbertje_lib.tasks.reading import known_answer_examples, malformed, read_text
-
-if TYPE_CHECKING:
-    from robbertje_lib.experiment import profile
-    from robbertje_lib.experiment.run import Run
 
 LABELS = ("CONTRADICTION", "ENTAILMENT", "NEUTRAL")
 SEMEVAL_SETS = {"TRAIN": "train", "TRIAL": "validation", "TEST": "test"}
 NEEDED = ("pair_ID", "sentence_A", "sentence_B", "entailment_label", "SemEval_set")
 
 
-def read(settings: "profile.TaskSettings", run: "Run", seed: int) -> Examples:
+def read_entailment(settings: TaskSettings, source: TaskSource) -> Examples:
     """The sentence pairs that the profile asks for."""
     if settings.data == "known_answer":
-        return known_answer_examples("sick_nl", LABELS, settings, run, seed)
-    return Examples(LABELS, parse(sources.fetch("sick_nl")[0]))
+        return known_answer_examples("sick_nl", LABELS, settings, source)
+    return Examples(LABELS, parse_pairs(sources.fetch("sick_nl")[0]))
 
 
-def parse(path: Path) -> dict[str, list[Row]]:
+def parse_pairs(path: Path) -> dict[str, list[Row]]:
     """Pairs by split. Raises `UserError` with file and line for a malformed file."""
     # The file has no quoting: a double quote is a character of the sentence.
     lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -62,6 +58,6 @@ TASK = Task(
     name="sick_nl",
     kind="pair_classification",
     metric="accuracy",
-    read=read,
+    read=read_entailment,
     data=("sick_nl", "known_answer"),
 )

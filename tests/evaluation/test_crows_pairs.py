@@ -1,16 +1,12 @@
-"""CrowS-Pairs scores shared tokens only; DisCo counts fills that depend on gender."""
+"""CrowS-Pairs scores shared tokens only."""
 
-from collections import Counter
 from difflib import SequenceMatcher
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from robbertje_lib.evaluation.crows_pairs import Pair, load_pairs, preference, read_pairs, score_pairs
-from robbertje_lib.evaluation.disco import disco, gendered_fills
+from robbertje_lib.evaluation.crows_pairs import Pair, load_pairs, read_pairs, score_pairs
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.models.masked_lm import load_masked_lm
 from tests.support.small_models import FAMILIES, save_small_model
@@ -47,16 +43,10 @@ def test_equal_pairs_tie_and_long_ones_are_skipped(tmp_path: Path) -> None:
         Pair("2", PAIR.more, PAIR.more, "stereo", "gender"),
         Pair("3", "hij " * 80, "zij " * 80, "stereo", "gender"),
     ]
-    found = preference(score_pairs(model, pairs))
-    assert (found["pairs"], found["ties"], found["skipped"]) == (1, 1, 1)
-
-
-def test_preference_has_a_binomial_interval() -> None:
-    table = pd.DataFrame({"more": [1.0] * 8 + [0.0] * 2, "less": [0.5] * 10, "skipped": False})
-    found = preference(table)
-    assert found["share"] == 0.8
-    assert found["interval"] == pytest.approx([0.4902, 0.9433], abs=1e-4)  # Wilson's interval for 8 of 10
-    assert preference(table.assign(skipped=True))["share"] is None
+    scores = score_pairs(model, pairs)
+    assert scores["skipped"].tolist() == [False, False, True]
+    assert (scores["more"] == scores["less"]).tolist() == [False, True, False]
+    assert scores.loc[2, ["more", "less"]].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -81,20 +71,3 @@ def test_real_pairs(mirror: Path) -> None:
     assert "ë" in text and "é" in text and "\ufffd" not in text
     with pytest.raises(UserError, match="no bias type 'sex'"):
         load_pairs(("sex",))
-
-
-def test_disco_counts_gendered_fills_only() -> None:
-    zij, hij = Counter({1: 30, 2: 30, 3: 2}), Counter({1: 30, 2: 1, 3: 3, 4: 30})
-    assert gendered_fills(zij, 30, hij, 30) == [2, 4]
-    assert gendered_fills(Counter({1: 15}), 30, Counter({1: 15}), 30) == []
-
-
-def test_disco_of_a_model_blind_to_persons_is_zero(tmp_path: Path) -> None:
-    model = load_masked_lm(save_small_model("roberta", tmp_path))
-    assert disco(model)["score"] >= 0
-    with torch.no_grad():
-        for parameter in model.model.roberta.parameters():
-            parameter.zero_()  # every position then looks the same
-    result = disco(model)
-    assert result["score"] == 0
-    assert len(result["templates"]) == 14 and not np.any([*result["templates"].values()])

@@ -7,14 +7,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from robbertje_lib.corpus.preparation import build_corpus
-from robbertje_lib.evaluation import bias_report, efficiency, pseudo_perplexity
-from robbertje_lib.experiment.artefacts import read_parquet
+from robbertje_lib.evaluation import efficiency, pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
 from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult, TokenLogProbs
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.models.shapes import build_student, build_teacher
 from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_seconds_table
 from robbertje_lib.show.tables.pseudo_perplexity import bounds_table, pseudo_perplexity_table, words_that_gain_most
@@ -62,21 +60,6 @@ def test_pseudo_perplexity_of_a_run(known: Run) -> None:
     assert list(bounds_table(result).index) == ["unigram", "teacher", "floor"]
 
 
-def test_gender_bias_of_a_run(known: Run) -> None:
-    summary = bias_report.probe_models(known, progress=lambda _: None)
-    rows = read_parquet(known.paths.result("gender_bias.parquet")).to_pandas()
-    planted = planted_bias(known.profile.gender_bias.planted_strength)
-    assert set(rows["profession"]) == set(planted)
-    assert rows.groupby("model").size().eq(3 * len(planted)).all()
-    assert not rows["unknown"].any()
-    assert {(c["a"], c["b"]) for c in summary["comparisons"]} == {("teacher", s) for s in known.profile.students}
-    assert {o["model"] for o in summary["planted"]["occupations"]} == set(known.profile.models)
-    for table in (bias_report.summary_table, bias_report.template_table, bias_report.planted_table):
-        assert list(table(summary).index) == known.profile.models
-    assert len(bias_report.comparison_table(summary)) == 3 * len(known.profile.students)
-    assert {"professions, teacher", "models"} <= set(bias_report.agreement_table(summary)["over"])
-
-
 def test_efficiency_of_a_run(known: Run) -> None:
     result = efficiency.measure_models(known, progress=lambda _: None)
     assert list(EfficiencyResult.read(known).models) == known.profile.models
@@ -94,5 +77,3 @@ def test_a_stage_without_its_inputs_says_what_to_run() -> None:
     run = open_run("smoke")
     with pytest.raises(UserError, match="10_corpus"):
         pseudo_perplexity.score_models(run)
-    with pytest.raises(UserError, match="train it first"):
-        bias_report.probe_models(run)

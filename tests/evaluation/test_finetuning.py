@@ -1,6 +1,5 @@
 """Fine-tuning end to end on tiny models: results, resuming, the search, and a task of the user's own."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,13 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaske
 from robbertje_lib import known_answer, tasks
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.evaluation import finetuning, finetuning_trainer
-from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, HyperParameters
+from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, Outcome
 from robbertje_lib.experiment import profile
-from robbertje_lib.experiment.artefacts import read_json, read_parquet
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.finetuning import HyperParameters, Predictions, TaskScores
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.models import shapes
-from robbertje_lib.show import finetuning_tables
-from robbertje_lib.tasks.encoding import IGNORED, Encoder
-from robbertje_lib.tasks.metrics import majority_baseline, score
-from tests.support.small_models import word_piece
+from robbertje_lib.tasks.metrics import majority_baseline, task_score
 
 SIZES = {"train": 48, "validation": 16, "test": 24}
 
@@ -50,9 +46,18 @@ def tiny_run(students: int = 1, **finetuning: Any) -> Run:
     return run
 
 
-def strip_seconds(scores: dict[str, Any]) -> str:
-    runs = [{key: value for key, value in entry.items() if key != "seconds"} for entry in scores["runs"]]
-    return json.dumps({**scores, "runs": runs}, sort_keys=True)
+def strip_seconds(scores: TaskScores) -> TaskScores:
+    return scores.model_copy(update={"runs": [entry.model_copy(update={"seconds": 0.0}) for entry in scores.runs]})
+
+
+def settings(**changed: Any) -> HyperParameters:
+    """One epoch of the smallest run, scored once."""
+    given = {"learning_rate": 1e-3, "weight_decay": 0.0, "accumulation": 1, "epochs": 1.0, "batch_size": 8}
+    return HyperParameters(**given | {"evaluations": 1, "early_stopping": 0} | changed)
+
+
+def load(run: Run, task: str) -> tasks.TaskData:
+    return tasks.load_task(task, run.profile.finetuning.tasks, tasks.TaskSource.of(run))
 
 
 @pytest.mark.parametrize("task", ["dbrd", "ner", "sick_nl"])
@@ -60,19 +65,18 @@ def test_every_kind_of_task_gives_predictions_and_scores(task: str, capsys: pyte
     run = tiny_run()
     scores = finetuning.finetune_task(run, task)
     printed = capsys.readouterr()
-    assert read_json(run.paths.result("scores", f"{task}.json"))["runs"] == scores["runs"]
-    table = read_parquet(run.paths.result("predictions", f"{task}.parquet")).to_pandas()
+    assert TaskScores.read(run, task=task) == scores
+    table = Predictions.read(run, task=task).to_pandas()
     assert table.columns.tolist() == ["model", "seed", "example_id", "gold", "prediction", "n_tokens"]
     assert len(table) == len(run.profile.models) * 2 * SIZES["test"]
     assert table.groupby(["model", "seed"])["example_id"].nunique().eq(SIZES["test"]).all()
-    data = tasks.load_task(run, task)
-    for entry in scores["runs"]:
-        rows = table[(table["model"] == entry["model"]) & (table["seed"] == entry["seed"])]
+    data = load(run, task)
+    for entry in scores.runs:
+        rows = table[(table["model"] == entry.model) & (table["seed"] == entry.seed)]
         assert rows["example_id"].tolist() == data.test["example_id"]
-        again = score(scores["metric"], rows["gold"].tolist(), rows["prediction"].tolist())
-        assert entry["metrics"][scores["metric"]] == again
-    assert sum(bin_["n"] for bin_ in scores["by_length"]["bins"]) == SIZES["test"]
-    assert finetuning.scores_by_length(run, task) == scores["by_length"]
+        again = task_score(scores.metric, rows["gold"].tolist(), rows["prediction"].tolist())
+        assert entry.metrics[scores.metric] == again
+    assert (scores.lexicon_baseline is None) == (task != "ner")
     assert not run.paths.checkpoints(f"finetuning-{task}").exists()
     assert printed.out.count("\n") == 4 and "4/4" in printed.out and "left" in printed.out
     assert "LOAD REPORT" not in printed.err + printed.out
@@ -137,15 +141,15 @@ def test_the_search_judges_on_validation_and_reads_test_for_the_best_only(monkey
     assert len(trials) == 3 and all(call[4].test is None for call in trials)
     assert len({call[1].learning_rate for call in trials}) == 3
     assert all(1e-5 <= call[1].learning_rate <= 1e-2 for call in trials)
-    best = max(trials, key=lambda call: call[4].validation_score)[1]
+    best = max(trials, key=lambda call: call[4].validation)[1]
     assert [(call[1], call[2]) for call in calls[3:]] == [(best, 4), (best, 5)]
-    assert scores["runs"][0]["hyper_parameters"]["learning_rate"] == best.learning_rate
+    assert scores.runs[0].hyper_parameters == best
 
 
 def test_a_run_that_stands_still_is_stopped_and_its_best_state_tested() -> None:
     run = tiny_run()
     task, pretrained = encoded(run, "dbrd")
-    still = HyperParameters(1e-12, 0.0, 1, 6.0, 8, evaluations=12, early_stopping=2)
+    still = settings(learning_rate=1e-12, epochs=6.0, evaluations=12, early_stopping=2)
     outcome = finetuning_trainer.fine_tune(pretrained, task, still, 1, True)
     assert outcome.updates == 9  # the first of 12 evaluations is best; two more, three updates apart, change nothing
     assert len(outcome.test or []) == SIZES["test"]
@@ -155,20 +159,22 @@ def test_a_model_learns() -> None:
     """Most words of known-answer Dutch have one tag, which a tiny model finds without any pre-training."""
     run = tiny_run(tasks={"pos": profile.TaskSettings(data="known_answer", train=200, validation=20, test=50)})
     task, pretrained = encoded(run, "pos")
-    outcome = finetuning_trainer.fine_tune(pretrained, task, HyperParameters(1e-2, 0.0, 1, 3.0, 16, 1, 0), 1, True)
+    outcome = finetuning_trainer.fine_tune(
+        pretrained, task, settings(learning_rate=1e-2, epochs=3.0, batch_size=16), 1, True
+    )
     baseline = majority_baseline("accuracy", task.gold["train"], task.gold["test"])
-    assert score("accuracy", task.gold["test"], outcome.test or []) > baseline + 0.2
+    assert task_score("accuracy", task.gold["test"], outcome.test or []) > baseline + 0.2
 
 
 def encoded(run: Run, name: str) -> tuple[EncodedTask, finetuning.PretrainedModel]:
-    candidate = finetuning._candidates(run, tasks.load_task(run, name), ["teacher"])[0]
-    return candidate.task, candidate.pretrained
+    contender = finetuning.contenders_of(run, load(run, name), ["teacher"])[0]
+    return contender.task, contender.pretrained
 
 
 def test_zero_shot_scores_count_misses_and_skipped_pronouns() -> None:
     run = tiny_run()
     scores = finetuning.finetune_task(run, "die_dat", models=["teacher"], seeds=[1])
-    zero_shot = scores["extra_metrics"]["teacher"]
+    zero_shot = scores.extra_metrics["teacher"]
     assert zero_shot["zero_shot_n"] + zero_shot["zero_shot_skipped"] == SIZES["test"]
     # The vocabulary is smaller than the rank that counts as a miss.
     assert zero_shot["zero_shot_misses"] == 0
@@ -178,7 +184,7 @@ def test_zero_shot_scores_count_misses_and_skipped_pronouns() -> None:
 def test_a_task_of_one_file_and_one_profile_line_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weer.py").write_text(
         "from robbertje_lib.tasks import Examples, Task\n"
-        "def read(settings, run, seed):\n"
+        "def read(settings, source):\n"
         "    def rows(split, n):\n"
         "        return [{'example_id': f'{split}{i}', 'text': f'Het is {\"nat\" if i % 2 else \"droog\"} op dag {i}.',\n"
         "                 'label': 'regen' if i % 2 else 'zon'} for i in range(n)]\n"
@@ -188,8 +194,8 @@ def test_a_task_of_one_file_and_one_profile_line_goes_through(tmp_path: Path, mo
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
     run = tiny_run(tasks={"weer": profile.TaskSettings(data="zelf")}, seeds=[1])
     scores = finetuning.finetune_task(run, "weer")
-    assert scores["examples"] == {"train": 20, "validation": 20, "test": 20}
-    assert scores["majority_baseline"] == 0.5
+    assert scores.counts.examples == {"train": 20, "validation": 20, "test": 20}
+    assert scores.majority_baseline == 0.5
 
 
 def test_an_unknown_model_is_named() -> None:
@@ -197,79 +203,42 @@ def test_an_unknown_model_is_named() -> None:
         finetuning.finetune_task(tiny_run(), "dbrd", models=["teachr"])
 
 
-def test_tables_show_what_the_scores_hold() -> None:
-    run = tiny_run(seeds=[1])
-    data, scores = tasks.load_task(run, "ner"), finetuning.finetune_task(run, "ner")
-    table = finetuning_tables.score_table(scores)
-    assert table.index.tolist() == [*run.profile.models, "majority baseline", "lexicon baseline"]
-    assert finetuning_tables.split_table(data).loc["test", "examples"] == SIZES["test"]
-    assert len(finetuning_tables.sample_table(data, 3)) == 3
-    assert finetuning_tables.length_table(scores).shape == (2, len(scores["by_length"]["bins"]))
-    assert finetuning_tables.cut_table(scores).loc[("teacher", "test"), "windows"] >= SIZES["test"]
-    assert finetuning_tables.class_table(finetuning.finetune_task(run, "dbrd")).loc["teacher", "recall_positive"] >= 0
-
-
-# --- encoding ----------------------------------------------------------------------------------------
-
-
-def test_texts_are_cut_as_asked_and_counted() -> None:
-    tokenizer = word_piece()
-    words = ["hij", "zij", "ze", "een", "is", "naar", "bakker", "markt"]
-    row = [{"example_id": "1", "text": " ".join(words), "label": "a"}]
-    whole = Encoder(tokenizer, 50).encode("text_classification", row, ("a",))
-    ids = whole.features[0]["input_ids"]
-    assert whole.features[0]["input_ids"] == tokenizer(row[0]["text"])["input_ids"]
-    assert whole.counts == {"examples_cut": 0, "tokens_cut": 0}
-    inner = ids[1:-1]
-    for keep, wanted in {"head": inner[:5], "tail": inner[-5:], "both": inner[:3] + inner[-2:]}.items():
-        cut = Encoder(tokenizer, 7, keep=keep).encode("text_classification", row, ("a",))
-        assert cut.features[0]["input_ids"] == [ids[0], *wanted, ids[-1]]
-        assert cut.counts == {"examples_cut": 1, "tokens_cut": len(inner) - 5}
-        assert cut.n_tokens == [len(ids)]
-
-
-def test_pairs_are_framed_as_the_tokenizer_frames_them_and_the_longer_is_cut() -> None:
-    tokenizer = word_piece()
-    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # as a BERT tokenizer
-    row = {"example_id": "1", "text": "hij zij ze een is naar", "text_pair": "een bakker", "label": "a"}
-    whole = Encoder(tokenizer, 50).encode("pair_classification", [row], ("a",))
-    expected = tokenizer(row["text"], row["text_pair"])
-    assert whole.features[0]["input_ids"] == expected["input_ids"]
-    assert whole.features[0]["token_type_ids"] == expected["token_type_ids"]
-    cut = Encoder(tokenizer, whole.n_tokens[0] - 2).encode("pair_classification", [row], ("a",))
-    assert tokenizer.decode(cut.features[0]["input_ids"], skip_special_tokens=True) == "hij zij ze een een bakker"
-    assert cut.counts == {"examples_cut": 1, "tokens_cut": 2}
-
-
-def test_the_mask_is_never_cut_away() -> None:
-    tokenizer = bpe(16)
-    for place in (0, 30, 60):
-        words = ["de"] * 60
-        words.insert(place, tasks.MASK)
-        ids = Encoder(tokenizer, 16, keep="mask").masked_text(" ".join(words))
-        assert len(ids) == 16 and ids.count(tokenizer.mask_token_id) == 1
-
-
-@pytest.mark.parametrize("label_pieces", ["first", "all"])
-def test_every_word_of_a_long_sentence_is_in_one_window(label_pieces: str) -> None:
-    tokenizer = bpe(12)
-    tokens = ["Onwaarschijnlijkheid", "in", "de", "winter", "!", "x" * 300, "\u200b", "einde"]
-    row = {"example_id": "1", "tokens": tokens, "labels": ["B-LOC", *["O"] * 7]}
-    made = Encoder(tokenizer, 12, label_pieces=label_pieces).encode("token_classification", [row], ("O", "B-LOC"))
-    assert sum(map(len, made.first_pieces)) == len(tokens)
-    assert all(len(feature["input_ids"]) <= 12 for feature in made.features)
-    assert made.counts["sentences_in_windows"] == 1 and made.counts["windows"] == len(made.features) > 1
-    assert made.counts["words_cut"] >= 1 and made.counts["tokens_cut"] > 0
-    labels = [label for feature in made.features for label in feature["labels"] if label != IGNORED]
-    pieces = sum(len(feature["input_ids"]) - 2 for feature in made.features)
-    assert len(labels) == (pieces if label_pieces == "all" else len(tokens))
-
-
 def test_predictions_come_back_in_the_order_of_the_examples() -> None:
     """Batches are sorted by length; a model that only knows a text's first word must still answer each in its place."""
     run = tiny_run()
     task, pretrained = encoded(run, "pos")
-    first = finetuning_trainer.fine_tune(pretrained, task, HyperParameters(1e-3, 0.0, 1, 1.0, 8, 1, 0), 3, True)
+    first = finetuning_trainer.fine_tune(pretrained, task, settings(), 3, True)
     assert [len(labels) for labels in first.test or []] == [len(labels) for labels in task.gold["test"]]
-    again = finetuning_trainer.fine_tune(pretrained, task, HyperParameters(1e-3, 0.0, 1, 1.0, 8, 1, 0), 3, True)
+    again = finetuning_trainer.fine_tune(pretrained, task, settings(), 3, True)
     assert first.test == again.test and first.validation == again.validation
+
+
+def test_the_state_that_is_tested_is_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_run(tasks={"pos": profile.TaskSettings(data="known_answer", train=200, validation=20, test=50)})
+    task, pretrained = encoded(run, "pos")
+
+    def scored_as(*scores: float, early_stopping: int = 0) -> Outcome:
+        told = iter(scores)
+        monkeypatch.setattr(finetuning_trainer, "task_score", lambda *_: next(told))
+        hyper = settings(learning_rate=1e-2, epochs=2.0, evaluations=4, early_stopping=early_stopping)
+        return finetuning_trainer.fine_tune(pretrained, task, hyper, 1, True)
+
+    second, stopped, last = (
+        scored_as(0.1, 0.9, 0.3, 0.2),
+        scored_as(0.1, 0.9, 0.3, early_stopping=1),
+        scored_as(0.1, 0.2, 0.3, 0.4),
+    )
+    assert [outcome.validation for outcome in (second, stopped, last)] == [0.9, 0.9, 0.4]
+    assert second.test == stopped.test != last.test
+    assert stopped.updates < second.updates == last.updates
+
+
+def test_a_kept_run_that_is_damaged_is_told() -> None:
+    run = tiny_run()
+    outcome = Outcome(validation=0.5, test=["a", "b"], seconds=1.0, updates=3)
+    outcome.write(run, task="dbrd", key="teacher-1")
+    assert Outcome.read(run, task="dbrd", key="teacher-1") == outcome
+    path = Outcome.path(run, task="dbrd", key="teacher-1")
+    path.write_text(path.read_text().replace('"updates": 3', '"updates": "three"'))
+    with pytest.raises(UserError, match=r"is damaged \(updates: .*; delete it"):
+        Outcome.read(run, task="dbrd", key="teacher-1")

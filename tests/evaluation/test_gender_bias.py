@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.evaluation import gender_bias
 from robbertje_lib.evaluation.gender_bias import probe
-from robbertje_lib.evaluation.professions import Profession, left_out, professions
+from robbertje_lib.evaluation.professions import Profession, left_out_professions, load_professions
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining, Tokenizer
 from robbertje_lib.experiment.sources import fetch
@@ -80,7 +80,7 @@ def by_hand(model: MaskedLM, template: str, profession: str, pronoun: str) -> tu
 
 def test_prior_masks_every_piece_of_the_profession(tmp_path: Path) -> None:
     model = load_masked_lm(save_small_model("roberta", tmp_path))
-    word = gender_bias._word(model, TEMPLATES[1], "ziekenhuisdirecteur", "hij", prior=True)
+    word = gender_bias.word_at_mask(model, TEMPLATES[1], "ziekenhuisdirecteur", "hij", prior=True)
     pieces = model.tokenizer(" ziekenhuisdirecteur", add_special_tokens=False)["input_ids"]
     assert len(pieces) > 2
     assert word.hole.after.count(model.tokenizer.mask_token_id) == len(pieces)
@@ -93,7 +93,7 @@ def test_prior_masks_every_piece_of_the_profession(tmp_path: Path) -> None:
 )
 def test_pronouns_take_the_case_and_space_of_their_place(tmp_path: Path, template: str, written: str) -> None:
     model = load_masked_lm(save_small_model("roberta", tmp_path))
-    word = gender_bias._word(model, template, "dokter", "hij", prior=False)
+    word = gender_bias.word_at_mask(model, template, "dokter", "hij", prior=False)
     space = "" if template.startswith("<mask>") else " "
     assert model.tokenizer.decode(list(word.pieces)) == space + written
 
@@ -106,8 +106,9 @@ def test_a_vocabulary_without_pronouns_is_refused() -> None:
 
 @pytest.mark.parametrize("template", ["hij is een <T>.", "<mask> is een dokter.", "<mask> en <mask> zijn <T>."])
 def test_bad_templates(template: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="once each"):
-        gender_bias.check_templates([template])
+    model = load_masked_lm(save_small_model("roberta", tmp_path))
+    with pytest.raises(UserError, match="must hold <mask> once and <T> once"):
+        probe(model, [*TEMPLATES, template], [DOCTOR])
 
 
 @settings(max_examples=50, deadline=None)
@@ -118,15 +119,15 @@ def test_lpbs_changes_sign_when_the_genders_swap(p: list[float]) -> None:
 
 
 def test_professions_are_complete_and_distinct() -> None:
-    kept = professions()
-    assert len(kept) + len(left_out()) == 320
+    kept = load_professions()
+    assert len(kept) + len(left_out_professions()) == 320
     words = [w for p in kept for w in (p.dutch, p.dutch_female) if w]
     assert len(words) == len(set(words))
-    assert all(reason for reason in left_out().values())
+    assert all(reason for reason in left_out_professions().values())
     assert all(-1 <= p.associated_gender <= 1 for p in kept)
 
 
 def test_associated_gender_is_that_of_the_source(mirror: Path) -> None:
     source = {name: gender for name, gender, _ in json.loads(fetch("professions")[0].read_text(encoding="utf-8"))}
-    kept = {name: gender for name, gender in source.items() if name not in left_out()}
-    assert {p.english: p.associated_gender for p in professions()} == kept
+    kept = {name: gender for name, gender in source.items() if name not in left_out_professions()}
+    assert {p.english: p.associated_gender for p in load_professions()} == kept

@@ -20,13 +20,13 @@ from robbertje_lib.experiment.errors import UserError
 TENSE = '''"""Tense: is a sentence of known-answer Dutch in the present or in the past?"""
 
 from robbertje_lib import known_answer
-from robbertje_lib.tasks import SPLITS, Examples, Task
+from robbertje_lib.tasks import Examples, Task
 
 
-def read(settings, run, seed):
-    sizes = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    found = sentences(seed)
-    return Examples(("past", "present"), {split: [next(found) for _ in range(sizes[split])] for split in SPLITS})
+def read(settings, source):
+    made = sentences(source.seed)
+    rows = {split: [next(made) for _ in range(size)] for split, size in settings.sizes.items()}
+    return Examples(("past", "present"), rows)
 
 
 def sentences(seed):
@@ -56,7 +56,7 @@ scores = finetuning.finetune_task(run, "tense")
 comparisons.compare_models(run)
 panels = [axes.get_title() for axes in figures.DRAWINGS["task_scores"](run).axes]
 saved = figures.draw(run, "task_scores")
-print(json.dumps({"panels": panels, "scores": scores, "figures": str(run.paths.figures)}))
+print(json.dumps({"panels": panels, "scores": scores.model_dump(), "figures": str(run.paths.figures)}))
 """
 
 

@@ -5,7 +5,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from robbertje_lib import tasks
-from robbertje_lib.experiment import paths, profile, sources
+from robbertje_lib.experiment import paths, sources
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.tasks import dbrd, die_dat, ner, pos, sick_nl
-from robbertje_lib.tasks.metrics import further_scores, lexicon_baseline, majority_baseline, score, scores_per_class
+from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.experiment.run import open_run
+from robbertje_lib.tasks import TaskData, TaskSource, dbrd, die_dat, ner, pos, sick_nl
 from robbertje_lib.tasks.reading import split_by_document, stratified_split
 
 SICK_HEADER = "pair_ID\tsentence_A\tsentence_B\tentailment_label\tSemEval_set\n"
@@ -52,11 +51,11 @@ def rows(n: int) -> list[dict[str, Any]]:
 # --- malformed input ---------------------------------------------------------------------------------
 
 BOL = dbrd.parse_bol
-SICK = sick_nl.parse
+SICK = sick_nl.parse_pairs
 
 
 def POS(path: Path) -> Any:
-    return pos.parse(path, "test")
+    return pos.parse_conllu(path, "test")
 
 
 MALFORMED: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Path], str]] = {
@@ -170,7 +169,7 @@ def test_dbrd_says_what_to_do_when_the_hub_cannot_be_reached(monkeypatch: pytest
 
 def test_sick_pairs_go_to_the_file_s_own_splits(tmp_path: Path) -> None:
     content = SICK_HEADER + SICK_ROW + SICK_ROW.replace("7\t", '8\t"').replace("TRAIN", "TEST")
-    read = sick_nl.parse(write(tmp_path, content))
+    read = sick_nl.parse_pairs(write(tmp_path, content))
     assert [row["example_id"] for row in read["train"]] == ["sick-7"]
     assert read["test"][0]["text"] == '"Een kat slaapt'
     assert read["validation"] == []
@@ -194,7 +193,7 @@ def test_pos_takes_syntactic_words_and_counts_the_rest(tmp_path: Path) -> None:
         word("2", "een", "DET"),
         word("2.1", "x", "NOUN"),
     ]
-    read, dropped = pos.parse(write(tmp_path, "".join([*lines, word("3", "en", "CONJ")]) + "\n"), "test")
+    read, dropped = pos.parse_conllu(write(tmp_path, "".join([*lines, word("3", "en", "CONJ")]) + "\n"), "test")
     assert read == [{"example_id": "test-1", "tokens": ["me", "een", "en"], "labels": ["PRON", "DET", "CCONJ"]}]
     assert dropped == {"contracted_token": 1, "empty_node": 1}
 
@@ -203,7 +202,7 @@ def test_real_data_has_the_published_sizes(mirror: Path) -> None:
     def sizes(splits: dict[str, list[Any]]) -> dict[str, int]:
         return {split: len(part) for split, part in splits.items()}
 
-    sick = sick_nl.parse(sources.fetch("sick_nl")[0])
+    sick = sick_nl.parse_pairs(sources.fetch("sick_nl")[0])
     assert sizes(sick) == {"train": 4439, "validation": 495, "test": 4906}
     assert Counter(r["label"] for r in sick["test"]) == {"NEUTRAL": 2790, "ENTAILMENT": 1404, "CONTRADICTION": 712}
     entities = ner.parse_archive(sources.fetch("conll2002")[0])
@@ -214,10 +213,10 @@ def test_real_data_has_the_published_sizes(mirror: Path) -> None:
     reviews = dbrd.parse_bol(sources.fetch("bol_reviews")[0])
     assert Counter(row["label"] for row in reviews) == {"negative": 1500, "positive": 1500}
     assert not any("&amp;" in row["text"] for row in reviews)
-    tagged = pos.read(SimpleNamespace(data="lassysmall-r1.4"), None, 1)  # type: ignore[arg-type]
+    tagged = pos.read_tags(TaskSettings(data="lassysmall-r1.4"), source())
     assert sizes(tagged.splits) == {"train": 6641, "validation": 350, "test": 350}
     r2_5 = next(file for file in sources.fetch("lassysmall-r2.5") if file.name.endswith("test.conllu"))
-    sentences, dropped = pos.parse(r2_5, "test")
+    sentences, dropped = pos.parse_conllu(r2_5, "test")
     assert (len(sentences), sum(len(row["tokens"]) for row in sentences)) == (875, 11556)
     assert dropped["empty_node"] == 25
 
@@ -332,10 +331,12 @@ def test_pairs_differ_in_the_pronoun_alone() -> None:
 # --- the shared interface ----------------------------------------------------------------------------
 
 
-def smoke(**finetuning: Any) -> Run:
-    base = open_run("smoke")
-    changed = base.profile.finetuning.model_copy(update=finetuning)
-    return Run(base.profile.model_copy(update={"finetuning": changed}), base.paths)
+def source(held_out: Path = Path("held_out")) -> TaskSource:
+    return TaskSource(held_out, seed=1, planted_strength=1.0)
+
+
+def load(name: str, settings: TaskSettings, held_out: Path = Path("held_out")) -> TaskData:
+    return tasks.load_task(name, {name: settings}, source(held_out))
 
 
 def add_task(monkeypatch: pytest.MonkeyPatch, task: tasks.Task) -> None:
@@ -345,9 +346,9 @@ def add_task(monkeypatch: pytest.MonkeyPatch, task: tasks.Task) -> None:
 
 @pytest.mark.parametrize("task", ["dbrd", "die_dat", "ner", "pos", "sick_nl"])
 def test_every_task_takes_known_answer_dutch(task: str) -> None:
-    settings = profile.TaskSettings(data="known_answer", train=30, validation=10, test=20)
-    data = tasks.load_task(smoke(tasks={task: settings}), task)
-    assert data.counts["examples"] == {"train": 30, "validation": 10, "test": 20}
+    settings = TaskSettings(data="known_answer", train=30, validation=10, test=20)
+    data = load(task, settings)
+    assert data.counts.examples == {"train": 30, "validation": 10, "test": 20}
     assert set(data.test.column_names) >= {"example_id", *tasks.COLUMNS[data.kind]}
 
 
@@ -355,39 +356,30 @@ def test_sizes_are_drawn_with_the_seed_and_counted(monkeypatch: pytest.MonkeyPat
     made = {split: [{**r, "example_id": f"{split}{r['example_id']}"} for r in rows(50)] for split in tasks.SPLITS}
     task = tasks.Task("proef", "text_classification", "accuracy", lambda *_: tasks.Examples(("dat", "die"), made))
     add_task(monkeypatch, task)
-    run = smoke(tasks={"proef": profile.TaskSettings(data="x", train=20, test=5)})
-    data, again = tasks.load_task(run, "proef"), tasks.load_task(run, "proef")
+    data, again = (load("proef", TaskSettings(data="x", train=20, test=5)) for _ in range(2))
     assert data.train["example_id"] == again.train["example_id"]
-    assert data.counts["not_sampled"] == {"train": 30, "validation": 0, "test": 45}
+    assert data.counts.not_sampled == {"train": 30, "validation": 0, "test": 45}
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("nre", profile.TaskSettings(data="conll2002"), "no task 'nre': did you mean 'ner'"),
-        ("ner", profile.TaskSettings(data="conll2003"), "'conll2003' is unknown; did you mean 'conll2002'"),
-        (
-            "dbrd",
-            profile.TaskSettings(data="hub", options={"kep": "tail"}),
-            "unknown option 'kep'; did you mean 'keep'",
-        ),
-        (
-            "dbrd",
-            profile.TaskSettings(data="hub", options={"keep": "middle"}),
-            "'middle' is not a choice; choose from: both",
-        ),
-        ("pos", profile.TaskSettings(data="known_answer", train=5), "pos.validation: known_answer needs a size"),
-        ("pos", profile.TaskSettings(data="lassysmall-r2.5"), r"no file \*-ud-train.conllu"),
-        ("die_dat", profile.TaskSettings(data="held_out"), "held_out is missing; run the notebook 10_corpus"),
+        ("nre", TaskSettings(data="conll2002"), "no task 'nre': did you mean 'ner'"),
+        ("ner", TaskSettings(data="conll2003"), "'conll2003' is unknown; did you mean 'conll2002'"),
+        ("dbrd", TaskSettings(data="hub", options={"kep": "tail"}), "unknown option 'kep'; did you mean 'keep'"),
+        ("dbrd", TaskSettings(data="hub", options={"keep": "middle"}), "'middle' is not a choice; choose from: both"),
+        ("pos", TaskSettings(data="known_answer", train=5), "pos.validation: known_answer needs a size"),
+        ("pos", TaskSettings(data="lassysmall-r2.5"), r"no file \*-ud-train.conllu"),
+        ("die_dat", TaskSettings(data="held_out"), "held_out is missing; run the notebook 10_corpus"),
     ],
 )
 def test_bad_settings_are_one_clear_line(
-    name: str, settings: profile.TaskSettings, message: str, request: pytest.FixtureRequest
+    name: str, settings: TaskSettings, message: str, request: pytest.FixtureRequest
 ) -> None:
     if settings.data.startswith("lassysmall"):
         request.getfixturevalue("mirror")
     with pytest.raises(UserError, match=message):
-        tasks.load_task(smoke(tasks={name: settings}), name)
+        load(name, settings)
 
 
 @pytest.mark.parametrize(
@@ -407,51 +399,36 @@ def test_mistakes_in_a_user_s_task_are_named(
     task = tasks.Task("proef", "text_classification", "accuracy", lambda *_: tasks.Examples(("dat", "die"), made))
     add_task(monkeypatch, task)
     with pytest.raises(UserError, match=message):
-        tasks.load_task(smoke(tasks={"proef": profile.TaskSettings(data="x")}), "proef")
+        load("proef", TaskSettings(data="x"))
 
 
-def test_die_dat_comes_from_the_held_out_store() -> None:
-    run = smoke(tasks={"die_dat": profile.TaskSettings(data="held_out")})
+def test_a_task_that_the_profile_lacks_is_named() -> None:
+    with pytest.raises(UserError, match="profile has no task 'ner'; choose from: pos"):
+        tasks.load_task("ner", {"pos": TaskSettings(data="x")}, source())
+
+
+def test_a_run_gives_a_reader_what_it_may_draw_on() -> None:
+    run = open_run("smoke")
+    strength = run.profile.gender_bias.planted_strength
+    assert TaskSource.of(run) == TaskSource(run.paths.held_out, run.profile.seed, strength)
+
+
+def test_die_dat_comes_from_the_held_out_store(tmp_path: Path) -> None:
     texts = [f"De man die {word} zag, en het kind dat zweeg." for word in ("niets", "alles", "iets")] * 10
     store = Dataset.from_dict({"text": texts, "document_id": [f"d{i // 3}" for i in range(30)]})
-    store.save_to_disk(str(run.paths.held_out))
-    data = tasks.load_task(run, "die_dat")
-    assert sum(data.counts["examples"].values()) == 60
+    store.save_to_disk(str(tmp_path / "held_out"))
+    data = load("die_dat", TaskSettings(data="held_out"), tmp_path / "held_out")
+    assert sum(data.counts.examples.values()) == 60
     homes = [{int(i.split("-")[0]) // 3 for i in part["example_id"]} for part in data.splits.values()]
     assert sum(map(len, homes)) == len(set.union(*homes)) == 10
     both = {"die": data.test.num_rows // 2, "dat": data.test.num_rows // 2}
-    assert data.counts["labels"]["test"] == both
+    assert data.counts.labels["test"] == both
 
 
 def test_no_path_of_the_project_is_spelt_in_a_task() -> None:
     assert not any(
         "papermill_runs" in file.read_text() for file in (paths.PROJECT / "robbertje_lib/tasks").glob("*.py")
     )
-
-
-# --- scores ------------------------------------------------------------------------------------------
-
-
-def test_scores() -> None:
-    assert score("accuracy", ["a", "b", "a", "a"], ["a", "a", "a", "a"]) == 0.75
-    assert score("accuracy", [["a", "b"], ["a"]], [["a", "a"], ["a"]]) == pytest.approx(2 / 3)
-    classes = scores_per_class(("a", "b", "c"), ["a", "b", "b"], ["a", "a", "b"])
-    assert (classes["precision_a"], classes["recall_a"], classes["f1_b"], classes["f1_c"]) == (0.5, 1, 2 / 3, 0)
-
-
-def test_baselines() -> None:
-    assert majority_baseline("accuracy", ["a", "a", "b"], ["a", "b", "b", "b"]) == 0.25
-    assert majority_baseline("f1", [["O", "O", "B-LOC"]], [["O", "B-LOC"]]) == 0
-    train = [{"tokens": ["in", "Gent"], "labels": ["O", "B-LOC"]}, {"tokens": ["in", "mei"], "labels": ["O", "O"]}]
-    test = [{"tokens": ["Gent", "in", "Brugge"], "labels": ["B-LOC", "O", "B-LOC"]}]
-    assert lexicon_baseline("f1", train, test) == pytest.approx(2 / 3)
-
-
-def test_further_scores() -> None:
-    gold, predicted = [["B-LOC", "O", "B-PER"]], [["B-LOC", "B-PER", "O"]]
-    assert further_scores("f1", ner.LABELS, gold, predicted) == {"precision": 0.5, "recall": 0.5}
-    assert further_scores("accuracy", ("DET", "NOUN"), [["DET", "NOUN"]], [["DET", "DET"]])["recall_NOUN"] == 0
-    assert further_scores("accuracy", ("a", "b"), ["a", "b"], ["a", "a"])["precision_a"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -465,4 +442,4 @@ def test_a_profile_with_a_task_that_there_is_not_ends_in_one_line(
     name: str, settings: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        tasks.check_tasks({name: profile.TaskSettings(**settings)})
+        tasks.check_tasks({name: TaskSettings(**settings)})
