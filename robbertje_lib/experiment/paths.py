@@ -57,6 +57,11 @@ class RunPaths:
         return self.run / "corpus" / "held_out"
 
     @property
+    def teacher_text(self) -> Path:
+        """Token store of the text that a teacher is trained on."""
+        return self.run / "corpus" / "teacher"
+
+    @property
     def tokenizer(self) -> Path:
         return self.run / "models" / "tokenizer"
 

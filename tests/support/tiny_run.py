@@ -114,6 +114,7 @@ def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lin
     tokenizer.save_pretrained(run.paths.tokenizer)
     for selection, arm in run.profile.arms:
         write_store(run.paths.corpus(selection, arm), text, tokenizer)
+    write_store(run.paths.teacher_text, text, tokenizer)
     write_store(run.paths.held_out, text_lines(60, seed=2), tokenizer)
     assert isinstance(run.profile.teacher, TeacherTraining)
     save_model(build_teacher(run.profile.teacher, tokenizer, seed=3), tokenizer, run.paths.model("teacher"))
