@@ -198,13 +198,17 @@ def _schedule(recipe: Recipe) -> Schedule:
 
 def main() -> None:
     """One student on many devices: `accelerate launch -m robbertje_lib.distillation.student PROFILE STUDENT`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("profile", help="a name in robbertje_lib/profiles, or the path of a YAML file")
+    # Without a budget none is passed on: a run's frozen profile has its own.
+    parser = argparse.ArgumentParser(description=main.__doc__, argument_default=argparse.SUPPRESS)
+    parser.add_argument(
+        "profile", help="a name in robbertje_lib/profiles, a YAML file, or papermill_runs/RUN/profile.yaml"
+    )
     parser.add_argument("student", help="a student of that profile")
-    parser.add_argument("--budget", type=float, default=1.0, help="scales training, text and evaluation sizes together")
-    arguments = parser.parse_args()
+    parser.add_argument("--budget", type=float, help="scales training, text and evaluation sizes together")
+    arguments = vars(parser.parse_args())
+    student = arguments.pop("student")
     try:
-        distil(open_run(arguments.profile, arguments.budget), arguments.student)
+        distil(open_run(**arguments), student)
     except UserError as error:
         sys.exit(f"error: {error}")
 
