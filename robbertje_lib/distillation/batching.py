@@ -31,19 +31,16 @@ ORDER, MASK = 0, 1
 
 
 class TokenStore:
-    """Sequences of one or more `datasets` folders that training keeps; row numbers run through the folders."""
+    """Sequences of a `datasets` folder, by row number, and which of them training keeps."""
 
-    def __init__(self, folders: Path | list[Path], minimum_tokens: int = 0, unknown: int | None = None) -> None:
-        """Open `folders`; drop sequences shorter than `minimum_tokens` (specials included), or half unknown words.
+    def __init__(self, folder: Path, minimum_tokens: int = 0, unknown: int | None = None) -> None:
+        """Open `folder`; drop sequences shorter than `minimum_tokens` (specials included), or half unknown words.
 
-        `dropped` counts them by reason. Raises `UserError` if a store is missing or nothing is left.
+        `dropped` counts them by reason. Raises `UserError` if the store is missing or nothing is left.
         """
-        self.folders = [folders] if isinstance(folders, Path) else folders
-        self.chunks: list[tuple[NDArray[np.int32], NDArray[np.int64]]] = []
-        for folder in self.folders:
-            if not (folder / "dataset_info.json").is_file():
-                raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
-            self.chunks += [_views(chunk) for chunk in open_store(folder).data.column("input_ids").chunks]
+        if not (folder / "dataset_info.json").is_file():
+            raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
+        self.chunks = [_views(chunk) for chunk in open_store(folder).data.column("input_ids").chunks]
         self.starts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in self.chunks)])
         self.lengths = np.concatenate([np.diff(o) for _, o in self.chunks]).astype(np.int32)
         too_short = self.lengths < minimum_tokens
@@ -52,8 +49,7 @@ class TokenStore:
         self.dropped = Counter(too_short=int(too_short.sum()), half_unknown=int(half_unknown.sum()))
         if not len(self.rows):
             raise UserError(
-                f"{self.folders[0]}: no sequence of {minimum_tokens} tokens or more; "
-                "lower minimum_tokens or take more text"
+                f"{folder}: no sequence of {minimum_tokens} tokens or more; lower minimum_tokens or take more text"
             )
 
     def tokens(self, row: int) -> NDArray[np.int32]:
@@ -72,10 +68,9 @@ class TokenStore:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the stored tokens and where each sequence ends."""
-        digest = hashlib.sha256()
+        """SHA-256 of the length of every sequence and of all tokens, however the store is cut in chunks."""
+        digest = hashlib.sha256(self.lengths.tobytes())
         for values, offsets in self.chunks:
-            digest.update(np.diff(offsets).tobytes())
             digest.update(values[offsets[0] : offsets[-1]].tobytes())
         return digest.hexdigest()
 

@@ -8,30 +8,22 @@ The objective is DistilBERT's (arXiv 1910.01108, section 2), as the released Rob
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from robbertje_lib.distillation.batching import Batch, Masking, Plan, TokenStore
+from robbertje_lib.distillation.devices import processes
+from robbertje_lib.distillation.job import Schedule, Show, UpdateCounts
 from robbertje_lib.distillation.losses import Head, head_losses
-from robbertje_lib.distillation.training import (
-    HeldOut,
-    Job,
-    Schedule,
-    Show,
-    UpdateCounts,
-    processes,
-    train,
-    training_device,
-)
-from robbertje_lib.experiment.artefacts import remove, write_json
+from robbertje_lib.distillation.session import TrainingSession
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.profile import Recipe
+from robbertje_lib.experiment.profile import Recipe, Student
+from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.precision import choose_precision
 from robbertje_lib.models.shapes import (
     build_student,
     decoder,
@@ -39,13 +31,9 @@ from robbertje_lib.models.shapes import (
     head_features,
     hidden_states,
     load_teacher,
-    parameter_count,
     ready_for,
-    save_model,
     weights_digest,
 )
-
-HELD_OUT_BATCH = 2048  # positions a batch of held-out lines holds
 
 
 class Averages(NamedTuple):
@@ -112,10 +100,10 @@ def pair_ids(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, d
     """
     ids = [[tokenizer(text, add_special_tokens=False).input_ids for text in pair] for pair in pairs]
     for pair, tokens in zip(pairs, ids, strict=True):
-        for text, found in zip(pair, tokens, strict=True):
-            if len(found) != 1:
+        for text, pieces in zip(pair, tokens, strict=True):
+            if len(pieces) != 1:
                 raise UserError(
-                    f"equal_pairs: '{text}' is {len(found)} tokens; name single tokens, leading space included"
+                    f"equal_pairs: '{text}' is {len(pieces)} tokens; name single tokens, leading space included"
                 )
     return torch.tensor(ids, device=device).squeeze(-1) if ids else None
 
@@ -138,97 +126,89 @@ class Distillation:
         return distillation_loss(model, self.teacher, batch, self.recipe, averages, self.equal_pairs)._asdict()
 
 
-def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> dict[str, Any]:
-    """Train one student; write `models/<student>` and `results/distillation/<student>.json`, whose content is returned.
+def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> DistillationResult:
+    """Train one student; write `models/<student>` and `results/distillation/<student>.json`, which is returned.
 
     Resumes from a checkpoint of the same settings. Under `accelerate launch` all processes call this, and the
     main one writes. Raises `UserError` for an unknown student, a missing teacher or store, or as `training.train`.
     """
-    profile, paths = run.profile, run.paths
+    profile, settings = run.profile, _to_train(run, student)
+    recipe, shape = profile.recipes[settings.recipe], profile.shapes[settings.shape]
+    session = TrainingSession.open(run, student, checkpoint_seconds, show)
+    teacher = load_teacher(profile.teacher, run.paths.model("teacher"))
+    decided_by = {
+        "student": settings.model_dump_json(),
+        "shape": shape.model_dump_json(),
+        "recipe": recipe.model_dump_json(),
+        "teacher": weights_digest(teacher),
+    }
+    model = build_student(shape, teacher, recipe, profile.seed)
+    folder, tokenizer = run.paths.corpus(settings.selection, settings.arm), session.tokenizer
+    store = TokenStore(folder, recipe.minimum_tokens, tokenizer.unk_token_id)
+    counts = store.counts(teacher.config.vocab_size) if recipe.masking == "smoothed" else None
+    device = processes().device
+    outcome = session.train(
+        model,
+        Distillation(
+            freeze(ready_for(teacher, device), session.precision.dtype),
+            recipe,
+            pair_ids(recipe.equal_pairs, tokenizer, device),
+        ),
+        Plan(store, recipe.batching, recipe.batch_size, profile.seed),
+        Masking(tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
+        _schedule(recipe),
+        decided_by,
+    )
+    result = DistillationResult(
+        student=student,
+        arm=settings.arm,
+        selection=settings.selection,
+        shape=settings.shape,
+        recipe=settings.recipe,
+        recipe_settings=recipe,
+        **dict(outcome),
+    )
+    session.finish(model, result)
+    return result
+
+
+def _to_train(run: Run, student: str) -> Student:
+    profile = run.profile
     if student not in profile.students:
         raise UserError(f"no student '{student}' in profile {profile.name}: {did_you_mean(student, profile.students)}")
-    settings = profile.students[student]
-    if settings.released:
+    if profile.students[student].released:
         raise UserError(f"{student} is a released model; there is nothing to train")
-    recipe, shape = profile.recipes[settings.recipe], profile.shapes[settings.shape]
-    device = training_device()
-    precision = choose_precision(device)
-    teacher = load_teacher(profile.teacher, paths.model("teacher"))
-    tokenizer = AutoTokenizer.from_pretrained(paths.tokenizer)
-    store = TokenStore(paths.corpus(settings.selection, settings.arm), recipe.minimum_tokens, tokenizer.unk_token_id)
-    model = build_student(shape, teacher, recipe, profile.seed)
-    job = Job(
-        name=student,
-        plan=Plan(store, recipe.batching, recipe.batch_size, profile.seed),
-        masking=Masking(
-            tokenizer,
-            recipe.mask_fraction,
-            store.counts(teacher.config.vocab_size) if recipe.masking == "smoothed" else None,
-            recipe.mask_smoothing,
-        ),
-        schedule=Schedule(
-            amount=recipe.amount,
-            amount_unit=recipe.amount_unit,
-            batches_per_update=max(1, recipe.update_size // recipe.batch_size),
-            average_over=recipe.normalisation,
-            learning_rate=recipe.learning_rate,
-            warmup=recipe.warmup,
-            weight_decay=recipe.weight_decay,
-            betas=recipe.adam_betas,
-            epsilon=recipe.adam_epsilon,
-            gradient_clip=recipe.gradient_clip,
-        ),
-        held_out=HeldOut(paths.held_out, tokenizer, HELD_OUT_BATCH, profile.seed),
-        checkpoints=paths.checkpoints(student),
-        fingerprint={
-            "student": settings.model_dump_json(),
-            "shape": shape.model_dump_json(),
-            "recipe": recipe.model_dump_json(),
-            "seed": str(profile.seed),
-            "text": store.fingerprint,
-            "teacher": weights_digest(teacher),
-        },
-        precision=precision,
-        checkpoint_seconds=checkpoint_seconds,
-        show=show,
+    return profile.students[student]
+
+
+def _schedule(recipe: Recipe) -> Schedule:
+    return Schedule(
+        amount=recipe.amount,
+        amount_unit=recipe.amount_unit,
+        batches_per_update=max(1, recipe.update_size // recipe.batch_size),
+        average_over=recipe.normalisation,
+        learning_rate=recipe.learning_rate,
+        warmup=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        betas=recipe.adam_betas,
+        epsilon=recipe.adam_epsilon,
+        gradient_clip=recipe.gradient_clip,
     )
-    if processes().is_main_process:
-        print(f"{student}: {precision.name}, because {precision.reason}", flush=True)
-    objective = Distillation(
-        freeze(ready_for(teacher, device), precision.dtype),
-        recipe,
-        pair_ids(recipe.equal_pairs, tokenizer, device),
-    )
-    progress = train(model, objective, job)
-    result = {
-        "student": student,
-        "arm": settings.arm,
-        "selection": settings.selection,
-        "shape": settings.shape,
-        "recipe": settings.recipe,
-        "recipe_settings": recipe.model_dump(mode="json"),
-        "parameters": parameter_count(model),
-        "precision": {"name": precision.name, "reason": precision.reason},
-        "processes": processes().num_processes,
-        "dropped": dict(store.dropped),
-        **progress.summary(),
-    }
-    if processes().is_main_process:
-        save_model(model, tokenizer, paths.model(student))
-        write_json(paths.result("distillation", f"{student}.json"), result)
-        remove(job.checkpoints)
-    return result
 
 
 def main() -> None:
     """One student on many devices: `accelerate launch -m robbertje_lib.distillation.student PROFILE STUDENT`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("profile", help="a name in robbertje_lib/profiles, or the path of a YAML file")
+    # Without a budget none is passed on: a run's frozen profile has its own.
+    parser = argparse.ArgumentParser(description=main.__doc__, argument_default=argparse.SUPPRESS)
+    parser.add_argument(
+        "profile", help="a name in robbertje_lib/profiles, a YAML file, or papermill_runs/RUN/profile.yaml"
+    )
     parser.add_argument("student", help="a student of that profile")
-    parser.add_argument("--budget", type=float, default=1.0, help="scales training, text and evaluation sizes together")
-    arguments = parser.parse_args()
+    parser.add_argument("--budget", type=float, help="scales training, text and evaluation sizes together")
+    arguments = vars(parser.parse_args())
+    student = arguments.pop("student")
     try:
-        distil(open_run(arguments.profile, arguments.budget), arguments.student)
+        distil(open_run(**arguments), student)
     except UserError as error:
         sys.exit(f"error: {error}")
 

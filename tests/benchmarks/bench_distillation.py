@@ -30,8 +30,9 @@ import numpy as np
 import torch
 
 from robbertje_lib.distillation.batching import Batch, Masking, Plan, join, make_batch, pack
+from robbertje_lib.distillation.devices import peak_memory, training_device
 from robbertje_lib.distillation.student import Averages, distillation_loss
-from robbertje_lib.distillation.training import PASS_POSITIONS, peak_memory, training_device
+from robbertje_lib.distillation.training import PASS_POSITIONS
 from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
 from robbertje_lib.models.precision import Precision, choose_precision
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
@@ -224,19 +225,23 @@ def main() -> None:
         "shapes": {shapes: measure(shapes, a.sequences, a.rounds) for shapes in a.shapes},
     }
     print(f"{'shapes':8}{'way':8}{'real tokens/s':>15}{'peak memory':>14}")
-    for shapes, found in result["shapes"].items():
+    for shapes, measured in result["shapes"].items():
         peaks = {way: peak_of(way, shapes, a.memory_positions) for way in ("plain", "engine")}
-        found["peak_rss_bytes"] = {**peaks, "positions": a.memory_positions, "ratio": peaks["engine"] / peaks["plain"]}
+        measured["peak_rss_bytes"] = {
+            **peaks,
+            "positions": a.memory_positions,
+            "ratio": peaks["engine"] / peaks["plain"],
+        }
         for way, peak in peaks.items():
-            print(f"{shapes:8}{way:8}{found['tokens_per_second'][way]['median']:15,.0f}{peak / 1e9:11.2f} GB")
-        ratio = found["speed_up"]
+            print(f"{shapes:8}{way:8}{measured['tokens_per_second'][way]['median']:15,.0f}{peak / 1e9:11.2f} GB")
+        ratio = measured["speed_up"]
         print(
             f"  {ratio['median']:.2f} times as fast ({ratio['low']:.2f} to {ratio['high']:.2f} over {a.rounds} rounds)"
         )
         print(
-            f"  {found['peak_rss_bytes']['ratio']:.2f} of the peak memory, for an update of {a.memory_positions} positions"
+            f"  {measured['peak_rss_bytes']['ratio']:.2f} of the peak memory, for an update of {a.memory_positions} positions"
         )
-        print("  largest relative difference of the loss:", found["loss_relative_difference"], flush=True)
+        print("  largest relative difference of the loss:", measured["loss_relative_difference"], flush=True)
     a.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
+from robbertje_lib.distillation.devices import training_device
+from robbertje_lib.distillation.held_out import HeldOut
+from robbertje_lib.distillation.job import Job, Schedule
 from robbertje_lib.distillation.student import Distillation
-from robbertje_lib.distillation.training import HeldOut, Job, Schedule, train, training_device
+from robbertje_lib.distillation.training import train
 from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
 from robbertje_lib.models.precision import choose_precision
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
@@ -78,6 +82,20 @@ class PeakMemory(threading.Thread):
             time.sleep(0.02)
 
 
+SCHEDULE = Schedule(
+    amount=0,  # given on the command line
+    amount_unit="tokens",
+    batches_per_update=RECIPE.update_size // RECIPE.batch_size,
+    average_over="update",
+    learning_rate=1e-3,
+    warmup=0.05,
+    weight_decay=0.01,
+    betas=(0.9, 0.98),
+    epsilon=1e-6,
+    gradient_clip=5.0,
+)
+
+
 def measure_one(folder: Path, tokens: int) -> None:
     """What a child process does; its main process prints one line of JSON."""
     started = time.perf_counter()
@@ -95,35 +113,24 @@ def measure_one(folder: Path, tokens: int) -> None:
             name="bench",
             plan=Plan(store, "tokens", RECIPE.batch_size, 1),
             masking=Masking(words, RECIPE.mask_fraction, store.counts(VOCABULARY)),
-            schedule=Schedule(
-                amount=tokens,
-                amount_unit="tokens",
-                batches_per_update=RECIPE.update_size // RECIPE.batch_size,
-                average_over="update",
-                learning_rate=1e-3,
-                warmup=0.05,
-                weight_decay=0.01,
-                betas=(0.9, 0.98),
-                epsilon=1e-6,
-                gradient_clip=5.0,
-            ),
-            held_out=HeldOut(folder, words, 2048, 1),
+            schedule=replace(SCHEDULE, amount=tokens),
+            held_out=HeldOut(folder, words, 1),
             checkpoints=Path(checkpoints),
             fingerprint={"text": store.fingerprint},
             precision=precision,
             checkpoint_seconds=math.inf,
             log_seconds=math.inf,
         )
-        progress = train(student, Distillation(freeze(ready_for(teacher, device), precision.dtype), RECIPE, None), job)
+        state = train(student, Distillation(freeze(ready_for(teacher, device), precision.dtype), RECIPE, None), job)
     if int(os.environ.get("RANK", "0")) == 0:
-        found = {
+        measured = {
             "store_tokens": int(store.lengths.sum()),
             "seconds": time.perf_counter() - started,
-            "tokens_per_second": progress.summary()["tokens_per_second"],
+            "tokens_per_second": state.tokens_per_second,
             "allocated_bytes": memory.allocated,
             "mapped_bytes": memory.mapped,
         }
-        print("RESULT " + json.dumps(found))
+        print("RESULT " + json.dumps(measured))
 
 
 def child(folder: Path, tokens: int, processes: int, threads: int) -> dict[str, Any]:
@@ -159,16 +166,16 @@ def main() -> None:
         for times in (1, 4, 16):
             store = Path(folder, str(times))
             write_store(store, a.sequences * times)
-            found = result["corpus"][times] = child(store, a.tokens, 1, threads)
+            measured = result["corpus"][times] = child(store, a.tokens, 1, threads)
             print(
-                f"{times:>7}x{found['store_tokens']:14,}{found['seconds']:9.1f}{found['tokens_per_second']:10,.0f}"
-                f"{found['allocated_bytes'] / 1e6:9,.0f} MB{found['mapped_bytes'] / 1e6:8,.0f} MB",
+                f"{times:>7}x{measured['store_tokens']:14,}{measured['seconds']:9.1f}{measured['tokens_per_second']:10,.0f}"
+                f"{measured['allocated_bytes'] / 1e6:9,.0f} MB{measured['mapped_bytes'] / 1e6:8,.0f} MB",
                 flush=True,
             )
         for processes in (1, 2):
-            found = result["processes"][processes] = child(Path(folder, "1"), a.tokens, processes, 1)
+            measured = result["processes"][processes] = child(Path(folder, "1"), a.tokens, processes, 1)
             print(
-                f"{processes} process{'es' if processes > 1 else '':2} of one thread {found['tokens_per_second']:10,.0f} tokens/s"
+                f"{processes} process{'es' if processes > 1 else '':2} of one thread {measured['tokens_per_second']:10,.0f} tokens/s"
             )
     a.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import concatenate_datasets, load_from_disk
 from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.corpus.tokenization import train_tokenizer
@@ -48,8 +49,8 @@ def store(folder: Path) -> TokenStore:
 def test_a_store_gives_back_its_tokens_and_counts_what_it_drops(
     folder: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    store = TokenStore([folder, folder], minimum_tokens=12)
-    assert store.lengths.sum() == 2 * TokenStore(folder).lengths.sum()
+    store = TokenStore(folder, minimum_tokens=12)
+    assert store.lengths.sum() == sum(load_from_disk(str(folder))["n_tokens"])
     assert store.dropped["too_short"] == int((store.lengths < 12).sum()) == len(store.lengths) - len(store.rows)
     for row in (0, 5, len(store.lengths) - 1):
         tokens = store.tokens(row)
@@ -82,6 +83,16 @@ def test_the_fingerprint_follows_the_tokens(folder: Path, tokenizer: PreTrainedT
     write_store(tmp_path / "store", changed, tokenizer)
     assert TokenStore(tmp_path / "store").fingerprint != TokenStore(folder).fingerprint
     assert TokenStore(folder, minimum_tokens=9).fingerprint == TokenStore(folder).fingerprint
+
+
+def test_a_store_in_chunks_is_the_same_store(folder: Path, tmp_path: Path) -> None:
+    whole = load_from_disk(str(folder))
+    parts = [whole.select(range(300)), whole.select(range(300, len(whole)))]
+    concatenate_datasets(parts).save_to_disk(str(tmp_path / "store"), num_shards=2)
+    chunked, store = TokenStore(tmp_path / "store", unknown=3), TokenStore(folder, unknown=3)
+    assert len(chunked.chunks) > len(store.chunks)
+    assert chunked.fingerprint == store.fingerprint and np.array_equal(chunked.rows, store.rows)
+    assert all(np.array_equal(chunked.tokens(row), store.tokens(row)) for row in (0, 299, 300, len(whole) - 1))
 
 
 @pytest.mark.parametrize(("batching", "size"), [("sequences", 5), ("tokens", 512)])

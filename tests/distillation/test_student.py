@@ -1,6 +1,5 @@
 """The objective equals the published code's to 1e-5, and `distil` writes what it promises."""
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from robbertje_lib.distillation.student import Averages, distil, distillation_lo
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import Recipe
+from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.shapes import build_student, freeze, ready_for
 from tests.support.reference_step import reference_loss
@@ -144,19 +144,17 @@ def test_distil_writes_model_and_result(run: Run, student: str) -> None:
     before = torch.random.get_rng_state()
     result = distil(run, student)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert json.loads(run.paths.result("distillation", f"{student}.json").read_text()) == {
-        "schema_version": 1,
-        **result,
-    }
-    recipe = run.profile.recipes[result["recipe"]]
-    done = result["tokens"] if recipe.amount_unit == "tokens" else result["updates"]
+    assert DistillationResult.read(run, student=student) == result
+    recipe = run.profile.recipes[result.recipe]
+    assert (result.student, result.arm, result.recipe_settings) == (student, "merged", recipe)
+    done = result.tokens if recipe.amount_unit == "tokens" else result.updates
     assert recipe.amount <= done <= recipe.amount + recipe.update_size
-    assert result["curve"][-1]["update"] == result["updates"]
-    assert result["held_out_curve"][-1]["loss"] < result["held_out_curve"][0]["loss"]
-    assert 0.9 < result["real_token_share"] <= 1
-    assert result["wall_seconds"] > 0 and result["peak_rss_bytes"] > 10**8
+    assert result.curve[-1].update == result.updates
+    assert result.held_out_curve[-1].loss < result.held_out_curve[0].loss
+    assert 0.9 < result.real_token_share <= 1
+    assert result.wall_seconds > 0 and result.peak_rss_bytes > 10**8
     model = AutoModelForMaskedLM.from_pretrained(run.paths.model(student), use_safetensors=True)
-    assert model.num_parameters() == result["parameters"]
+    assert model.num_parameters() == result.parameters
     assert AutoTokenizer.from_pretrained(run.paths.model(student)).model_max_length == 64
     assert not run.paths.checkpoints(student).exists()
 
@@ -197,9 +195,9 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, student: str, monkeyp
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    together = json.loads(run.paths.result("distillation", f"{student}.json").read_text())
-    assert together["processes"] == 2 and together["updates"] == alone["updates"] > 5
-    for one, two in zip(alone["curve"], together["curve"], strict=True):
+    together = DistillationResult.read(run, student=student)
+    assert together.processes == 2 and together.updates == alone.updates > 5
+    for one, two in zip(alone.curve, together.curve, strict=True):
         for part in ("loss", "kl", "mlm", "cosine"):
             # KL is a small difference of large sums in float32: below 0.01 nats the bound is 1e-7 nats.
-            assert two[part] == pytest.approx(one[part], rel=1e-5, abs=1e-7), (one["update"], part)
+            assert getattr(two, part) == pytest.approx(getattr(one, part), rel=1e-5, abs=1e-7), (one.update, part)

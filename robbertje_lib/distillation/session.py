@@ -1,0 +1,93 @@
+"""What the training of the teacher and of a student have in common, before and after the loop."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from robbertje_lib.distillation.batching import Masking, Plan
+from robbertje_lib.distillation.devices import peak_memory, processes, training_device
+from robbertje_lib.distillation.held_out import HeldOut
+from robbertje_lib.distillation.job import Job, Objective, Schedule, Show
+from robbertje_lib.distillation.training import train
+from robbertje_lib.experiment.artefacts import remove, sha256
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.training import PrecisionUsed, TrainingResult
+from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.precision import Precision, choose_precision
+from robbertje_lib.models.shapes import parameter_count, save_model
+
+
+@dataclass(frozen=True)
+class TrainingSession:
+    """One model of a run in training: `teacher`, or a student."""
+
+    run: Run
+    name: str
+    checkpoint_seconds: float
+    show: Show | None
+    precision: Precision
+    tokenizer: PreTrainedTokenizerFast
+
+    @classmethod
+    def open(cls, run: Run, name: str, checkpoint_seconds: float, show: Show | None) -> Self:
+        """Choose the precision, say so, and load the tokenizer. Raises `UserError` if there is none."""
+        folder = run.paths.tokenizer
+        if not folder.is_dir():
+            raise UserError(f"no tokenizer in {folder}; run notebook 10_corpus first, or `make reproduce`")
+        precision = choose_precision(training_device())
+        if processes().is_main_process:
+            print(f"{name}: {precision.name}, because {precision.reason}", flush=True)
+        return cls(run, name, checkpoint_seconds, show, precision, AutoTokenizer.from_pretrained(folder))
+
+    def train(
+        self,
+        model: PreTrainedModel,
+        objective: Objective,
+        plan: Plan,
+        masking: Masking,
+        schedule: Schedule,
+        decided_by: dict[str, str],
+    ) -> TrainingResult:
+        """Train `model` in place, as `training.train` does, and sum up how it went.
+
+        decided_by: what decides the weights besides seed, text, tokenizer and precision, by the name of each.
+        """
+        paths, seed = self.run.paths, self.run.profile.seed
+        common = {"seed": str(seed), "text": plan.store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
+        job = Job(
+            name=self.name,
+            plan=plan,
+            masking=masking,
+            schedule=schedule,
+            held_out=HeldOut(paths.held_out, self.tokenizer, seed),
+            checkpoints=paths.checkpoints(self.name),
+            fingerprint={**decided_by, **common, "precision": self.precision.name},
+            precision=self.precision,
+            checkpoint_seconds=self.checkpoint_seconds,
+            show=self.show,
+        )
+        state = train(model, objective, job)
+        return TrainingResult(
+            parameters=parameter_count(model),
+            precision=PrecisionUsed(name=self.precision.name, reason=self.precision.reason),
+            processes=processes().num_processes,
+            dropped=dict(plan.store.dropped),
+            updates=state.update,
+            tokens=state.tokens,
+            sequences=state.sequences,
+            epochs=state.epoch,
+            wall_seconds=state.seconds,
+            tokens_per_second=state.tokens_per_second,
+            real_token_share=state.real_token_share,
+            peak_rss_bytes=peak_memory(),
+            curve=state.curve,
+            held_out_curve=state.held_out_curve,
+        )
+
+    def finish(self, model: PreTrainedModel, result: TrainingResult) -> None:
+        """Save model and result, then drop the checkpoints; in the main process alone."""
+        if processes().is_main_process:
+            save_model(model, self.tokenizer, self.run.paths.model(self.name))
+            result.write(self.run, student=self.name)
+            remove(self.run.paths.checkpoints(self.name))
