@@ -89,7 +89,7 @@ def measure_models(run: Run, also: str = "", progress: Progress = print) -> dict
         "repeats": settings.repeats,
         "batch_size": settings.batch_size,
         "threads": torch.get_num_threads(),
-        "machine": hardware(),
+        "machine": hardware().model_dump(),
     }
     write_json(run.paths.result("efficiency.json"), summary)
     return summary
