@@ -3,6 +3,8 @@
 `make reproduce` runs this with the run's folder as working directory: results are named relative to it, and Snakemake
 keeps its notes there. A stage reruns when its notebook, a module that the notebook imports, a file that it reads, or a
 section of the profile that it depends on has changed. A run record is written last, and only it means done.
+
+`config["profile"]` is the frozen profile of the run: what the user asked for, resolved once, by the front door.
 """
 
 import shlex
@@ -13,8 +15,9 @@ from robbertje_lib.experiment import paths
 from robbertje_lib.workflow.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
 from robbertje_lib.experiment.profile import TeacherTraining, is_folder
 from robbertje_lib.experiment.run import open_run
+from robbertje_lib.workflow.stage_call import MODULE
 
-run = open_run(config["profile"], float(config["budget"]))
+run = open_run(config["profile"])
 profile = run.profile
 KNOWN_ANSWER = profile.text == "known_answer"
 # Timings of these stages are compared, so nothing may run beside them. The others share the machine by halves.
@@ -44,11 +47,11 @@ RELEASED = {name: profile.released(name) for name in profile.models if profile.r
 
 
 def weights(name):
-    """The files of a model; none for one of the hub, which its revision stands for."""
+    """The files of a model, tokenizer and all for a folder; none for one of the hub, which its revision stands for."""
     if name not in RELEASED:
         return [model(name)]
     folder = RELEASED[name].hub
-    return [str(file) for file in sorted(Path(folder).glob("*.safetensors"))] if is_folder(folder) else []
+    return [str(file) for file in sorted(Path(folder).expanduser().iterdir()) if file.is_file()] if is_folder(folder) else []
 
 
 MODELS = [file for name in profile.models for file in weights(name)]
@@ -86,14 +89,16 @@ def record(stage):
 
 
 def parameters(**more):
-    given = {"profile": config["profile"], "budget": profile.budget, **more}
-    return shlex.join(word for name, value in given.items() for word in ("-p", f"{name}={value}"))
+    """What a rule's stages have in common with no other's."""
+    return shlex.join(word for name, value in more.items() for word in ("-p", f"{name}={value}"))
 
 
+# A rule's parameters are its settings: where one differs, so may the results.
 RUN = (
-    f"exec {shlex.quote(sys.executable)} -m robbertje_lib.workflow.notebook_runs {{input.notebook:q}} {{output.notebook:q}} "
-    "{output.record:q} {params.parameters} --inputs {input.results:q} --outputs {output.results:q} "
-    "--threads {threads} --events events.jsonl"
+    f"exec {shlex.quote(sys.executable)} -m {MODULE} {{input.notebook:q}} {{output.notebook:q}} {{output.record:q}} "
+    f"-p profile={shlex.quote(paths.recorded_name(run.paths.profile))} -p budget={profile.budget} {{params.parameters}} "
+    "--inputs {input.results:q} --modules {input.modules:q} --outputs {output.results:q} --threads {threads} "
+    "--settings {params:q}"
 )
 
 wildcard_constraints:
@@ -108,8 +113,7 @@ rule corpus:
     input:
         notebook=notebook("10_corpus"),
         modules=modules("10_corpus"),
-        results=[],
-        text=list(map(str, profile.corpus.own_files())),
+        results=[*map(str, profile.corpus.own_files()), *([] if TEACHER else weights("teacher"))],
     output:
         results=[
             *CORPUS, HELD_OUT, *TEACHER_TEXT, TOKENIZER,

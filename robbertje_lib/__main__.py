@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.run import open_run
-from robbertje_lib.workflow import overrides, reproduce
+from robbertje_lib.experiment.run import Run
+from robbertje_lib.workflow import reproduce
+from robbertje_lib.workflow.resolve import resolve
 
-PROFILE = "a name in robbertje_lib/profiles, or a YAML file"
+PROFILE = "a name in robbertje_lib/profiles, a YAML file, or papermill_runs/RUN/profile.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,15 +55,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    return reproduce.reproduce(*_arguments(options))
+    return reproduce.reproduce(_run(options), _cores(options.cores), options.until)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    return reproduce.plan(*_arguments(options))
-
-
-def _arguments(options: argparse.Namespace) -> tuple[str, float, int, str]:
-    return _profile(options), _number("BUDGET", options.budget), _cores(options.cores), options.until
+    return reproduce.plan(_run(options), _cores(options.cores), options.until)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -71,14 +67,14 @@ def _explain(options: argparse.Namespace) -> int:
         explain,  # not above: it draws in matplotlib, a second that `plan` need not wait
     )
 
-    print(explain(options.what, _profile(options), _number("BUDGET", options.budget), options.files))
+    print(explain(options.what, lambda: _run(options), options.files))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     from robbertje_lib.workflow.verify import verify  # not above: nbformat takes as long
 
-    found = verify(open_run(_profile(options), _number("BUDGET", options.budget)))
+    found = verify(_run(options))
     print(found)
     return 1 if found.findings else 0
 
@@ -90,12 +86,8 @@ def _add_variant(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _profile(options: argparse.Namespace) -> str:
-    """The profile as notebooks take it; they run in a folder of their own, so a file needs its whole path."""
-    name, assignments = str(options.profile), " ".join(options.set)
-    if assignments.strip():
-        return str(overrides.derive(name, assignments))
-    return str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
+def _run(options: argparse.Namespace) -> Run:
+    return resolve(options.profile, _number("BUDGET", options.budget), " ".join(options.set))
 
 
 def _number(name: str, text: str) -> float:

@@ -25,7 +25,6 @@ from robbertje_lib.experiment.results.efficiency import (
     EfficiencyResult,
     FormCosts,
     FormLosses,
-    Hardware,
     ModelCosts,
     Timing,
 )
@@ -78,7 +77,7 @@ def measure_models(run: Run, also: str = "", progress: Report = print) -> Effici
         repeats=settings.repeats,
         batch_size=settings.batch_size,
         threads=torch.get_num_threads(),
-        machine=Hardware(**hardware()),
+        machine=hardware(),
     )
     result.write(run)
     return result

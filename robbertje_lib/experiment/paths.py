@@ -1,6 +1,8 @@
 """Where everything lies. No other module spells a path of the project."""
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +13,12 @@ PROFILES = PACKAGE / "profiles"
 DATA = PACKAGE / "data"
 # Inputs and outputs of stages name a folder by one file in it: a token store, a model, a tokenizer.
 STAND_FOR_FOLDERS = ("state.json", "model.safetensors", "tokenizer.json")
+FROZEN_PROFILE = "profile.yaml"
 
 
 def output_root() -> Path:
     """Folder that receives `papermill_runs/` and `figures/`: `ROBBERTJE_OUTPUT`, or the project itself."""
     return Path(os.environ.get("ROBBERTJE_OUTPUT", PROJECT)).resolve()
-
-
-def derived_profiles() -> Path:
-    """Folder of the profiles that settings on the command line make."""
-    return output_root() / "papermill_runs" / "profiles"
 
 
 def running_notebook(folder: Path, stage: str) -> Path:
@@ -31,6 +29,30 @@ def running_notebook(folder: Path, stage: str) -> Path:
 def failed_notebook(folder: Path, stage: str) -> Path:
     """The same after a failure, until the stage succeeds."""
     return folder / f"{stage}.failed.ipynb"
+
+
+def failed_reason(folder: Path, stage: str) -> Path:
+    """Why a stage failed, in one line, until it runs again."""
+    return folder / f"{stage}.failed.txt"
+
+
+def recorded_name(path: Path) -> str:
+    """A path as records and notebooks show it: below the output root or the project, never where those lie."""
+    path = path.absolute()
+    for root in (output_root(), PROJECT):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.name
+
+
+def recorded_names(files: Iterable[Path]) -> dict[Path, str]:
+    """`recorded_name` of each file; where files of the user's outside the project share one, it is numbered."""
+    names, alike = {}, Counter[str]()
+    for file in files:
+        name = recorded_name(file)
+        alike[name] += 1
+        names[file] = f"{name} ({alike[name]})" if alike[name] > 1 else name
+    return names
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,11 @@ class RunPaths:
     @property
     def figures(self) -> Path:
         return self.root / "figures" / self.run_name
+
+    @property
+    def profile(self) -> Path:
+        """The profile of the run, validated and scaled, which every stage reads."""
+        return self.run / FROZEN_PROFILE
 
     @property
     def results(self) -> Path:

@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from robbertje_lib.experiment import paths
+from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.sources import catalogue
 
@@ -434,8 +434,6 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.name == "profiles":
-            raise ValueError("name: 'profiles' is reserved for a folder; choose another")
         for name, student in self.students.items():
             if name in {"teacher", "tokenizer"}:
                 raise ValueError(f"students: '{name}' is reserved; rename the student")
@@ -555,27 +553,54 @@ def _at(content: Any, section: str) -> Any:
     return content
 
 
-def load_profile(name: str, budget: float = 1.0) -> Profile:
+def load_profile(name: str, budget: float | None = None) -> Profile:
     """Read, validate and scale a profile.
 
-    `name` is one of `profiles/*.yaml`, or the path of a YAML file. Raises `UserError` with every fault of
-    the file on one line.
+    `name` is one of `profiles/*.yaml`, the path of a YAML file, or the frozen profile of a run, which has its budget
+    already. budget: 1 if none is given. Raises `UserError` with every fault of the file on one line.
     """
     path, raw = read_profile(name)
-    profile = parse_profile(raw, budget, where=path.name)
+    if path.name == paths.FROZEN_PROFILE and "budget" in raw:
+        return _load_frozen(path, raw, budget)
+    if "budget" in raw:
+        raise UserError(f"{path.name}: budget: is no setting of a profile; say BUDGET=0.05")
+    profile = parse_profile(raw, 1.0 if budget is None else budget, where=path.name)
     if profile.name != path.stem:
         # Results lie under the profile's name: a copied file would overwrite those of its model.
         raise UserError(f"{path.name}: name: is '{profile.name}'; call file and profile the same")
     return profile
 
 
+def _load_frozen(path: Path, raw: dict[str, Any], budget: float | None) -> Profile:
+    profile = _validated(raw, where=str(path))
+    if profile.run_name != path.parent.name:
+        raise UserError(f"{path}: is that of run {profile.run_name}; `make reproduce` writes the right one")
+    if budget not in {None, profile.budget}:
+        raise UserError(
+            f"{path}: is at budget {profile.budget:g}, not {budget:g}; ask for that, or for another profile"
+        )
+    return profile
+
+
+def freeze_profile(profile: Profile, path: Path) -> None:
+    """Write a profile as `load_profile` takes it, whole or not at all; left alone if the file says the same."""
+    head = "# The profile of this run, validated and scaled. `make reproduce` writes it, and every stage reads it.\n"
+    content = yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    if not path.is_file() or path.read_text(encoding="utf-8") != head + content:
+        with artefacts.atomic_path(path) as temporary:
+            temporary.write_text(head + content, encoding="utf-8")
+
+
 def read_profile(name: str) -> tuple[Path, dict[str, Any]]:
     """The file of a profile and the mapping it holds, not validated, the user's own text by absolute paths.
 
+    A path that begins with `papermill_runs/` is one below the output root: so notebooks name the profile of their run.
     Raises `UserError` if there is no such file, or something else than a mapping in it.
     """
     known = {path.stem: path for path in paths.PROFILES.glob("*.yaml")}
     path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    if path and path.parts[0] == "papermill_runs":
+        path = paths.output_root() / path
     if path is None or not (is_there(path) and path.is_file()):
         raise UserError(f"no profile '{name}': {did_you_mean(name, known)}")
     try:
@@ -647,9 +672,13 @@ def parse_profile(raw: dict[str, Any], budget: float = 1.0, where: str = "profil
         raise UserError(f"BUDGET {budget:g}: must lie above 0 and at most 1")
     if float(f"{budget:g}") != budget:
         raise UserError(f"BUDGET {budget}: at most six digits, as it names the folder of the run")
+    profile = _validated(raw, where)
+    return _validated({**scale(profile, budget).model_dump(), "budget": budget}, where)
+
+
+def _validated(raw: dict[str, Any], where: str) -> Profile:
     try:
-        profile = Profile.model_validate(raw)
-        return profile.model_validate({**scale(profile, budget).model_dump(), "budget": budget})
+        return Profile.model_validate(raw)
     except ValidationError as error:
         faults = [_explain(fault) for fault in error.errors()]
         more = [f"and {len(faults) - 5} more"] if len(faults) > 5 else []

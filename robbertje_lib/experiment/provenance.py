@@ -8,24 +8,28 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import read_json
+from robbertje_lib.experiment.results.record import GitState, Hardware, RunRecord
 
 
-def git_state() -> dict[str, Any]:
-    """`commit` checked out and whether the project is `dirty` (differs from it); both None outside git."""
+def git_state() -> GitState:
+    """The state of the project's code."""
     top = _output("git", "-C", str(paths.PROJECT), "rev-parse", "--show-toplevel")
     commit = _output("git", "-C", str(paths.PROJECT), "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit or not top or Path(top).resolve() != paths.PROJECT:
-        return {"commit": None, "dirty": None}
+        return GitState(commit=None, dirty=None)
     changed = _output(
         "git", "-C", str(paths.PROJECT), "status", "--porcelain", "--", "robbertje_lib", "notebooks", "Snakefile"
     )
-    return {"commit": commit, "dirty": bool(changed)}
+    return GitState(commit=commit, dirty=bool(changed))
+
+
+def python_version() -> str:
+    """`3.11.9`."""
+    return platform.python_version()
 
 
 def package_versions() -> dict[str, str]:
@@ -35,17 +39,24 @@ def package_versions() -> dict[str, str]:
 
 
 @functools.cache
-def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in bytes, and the names of NVIDIA GPUs."""
+def hardware() -> Hardware:
+    """The machine. A GPU that CUDA_VISIBLE_DEVICES hides does not count."""
+    return Hardware(
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=_gpus(),
+    )
+
+
+def _gpus() -> list[str]:
     # Not torch.cuda: importing torch takes seconds, and every notebook run asks.
-    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if shutil.which("nvidia-smi") else ""
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": (gpus or "").splitlines(),
-    }
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in {"", "-1"} or not shutil.which("nvidia-smi"):
+        return []
+    chosen = [] if visible is None else ["--id", visible]
+    return (_output("nvidia-smi", *chosen, "--query-gpu=name", "--format=csv,noheader") or "").splitlines()
 
 
 def _processor() -> str:
@@ -65,18 +76,18 @@ def _output(*command: str) -> str | None:
         return None
 
 
-def read_records(run: Path) -> dict[str, dict[str, Any]]:
+def read_records(run: Path) -> dict[str, RunRecord]:
     """The run records below the folder of a run, by stage, in order. Raises `UserError` for a damaged one."""
-    return {path.stem: read_json(path) for path in sorted((run / "records").glob("[!.]*.json"))}
+    return {path.stem: RunRecord.load(path) for path in sorted((run / "records").glob("[!.]*.json"))}
 
 
-def producers(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def producers(records: Mapping[str, RunRecord]) -> dict[str, str]:
     """Which stage wrote each file, by the name that records give it."""
-    return {name: stage for stage, record in records.items() for name in record["outputs"]}
+    return {name: stage for stage, record in records.items() for name in record.outputs}
 
 
-def commit(state: Mapping[str, Any], digits: int = 10) -> str:
+def commit(state: GitState, digits: int = 10) -> str:
     """The state of the code in words: `commit 0123456789`, with a `+` if there were changes beyond it."""
-    if not state["commit"]:
+    if not state.commit:
         return "no commit"
-    return f"commit {state['commit'][:digits]}{'+' if state['dirty'] else ''}"
+    return f"commit {state.commit[:digits]}{'+' if state.dirty else ''}"

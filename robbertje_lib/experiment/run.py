@@ -12,7 +12,11 @@ class Run:
     paths: paths.RunPaths
 
 
-def open_run(profile: str, budget: float = 1.0) -> Run:
-    """Load `profile` at `budget` and locate its files. Raises `UserError` for a bad profile."""
+def open_run(profile: str, budget: float | None = None) -> Run:
+    """Load a profile and locate the files of its run.
+
+    profile: a name, a YAML file, or the frozen profile of a run (`papermill_runs/demo/profile.yaml`). budget: 1 if none
+    is given; a frozen profile has its own. Raises `UserError` for a bad profile, and for another budget than that.
+    """
     loaded = load_profile(profile, budget)
     return Run(loaded, paths.RunPaths(loaded.run_name, paths.output_root()))

@@ -21,6 +21,7 @@ from robbertje_lib.experiment.artefacts import atomic_path, read_json
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE, TeacherTraining
 from robbertje_lib.experiment.provenance import commit
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.figure_style import label, stamp
 from robbertje_lib.show.tables import claims_table, setting_table
@@ -219,8 +220,8 @@ def by_how_much(run: Run) -> str:
 
 def _origin(run: Run) -> str:
     """Profile, run and the commit that its claims were decided with; `+` if the code had changes."""
-    record = run.paths.record(LAST_STAGE)
-    return stamp(run, commit(read_json(record)["git"] if record.is_file() else {"commit": None}))
+    done = RunRecord.exists(run, stage=LAST_STAGE)
+    return stamp(run, commit(RunRecord.read(run, stage=LAST_STAGE).git) if done else "no commit")
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import read_json
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import read_records
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import duration
 from robbertje_lib.show.figure_style import SavedFigure
@@ -40,13 +40,13 @@ def _row(run: Run, stage: str) -> dict[str, str]:
         return row | {"look at": _shown(run, paths.failed_notebook(run.paths.run, stage))}
     if state != DONE:
         return row
-    record = read_json(run.paths.record(stage))
-    ended = datetime.datetime.fromisoformat(record["started"]) + datetime.timedelta(seconds=record["seconds"])
+    record = RunRecord.read(run, stage=stage)
+    ended = datetime.datetime.fromisoformat(record.started) + datetime.timedelta(seconds=record.seconds)
     look_at = run.paths.figures / "report.html" if stage == LAST_STAGE else run.paths.notebook(stage)
     return row | {
         "finished": f"{ended.astimezone():%Y-%m-%d %H:%M}",
-        "took": duration(record["seconds"]),
-        "memory": f"{record['peak_memory_bytes'] / 1e9:.1f} GB",
+        "took": duration(record.seconds),
+        "memory": f"{record.peak_memory_bytes / 1e9:.1f} GB",
         "look at": _shown(run, look_at),
     }
 
@@ -77,7 +77,7 @@ def run_table() -> pd.DataFrame:
             {
                 "run": folder.name,
                 "stages done": len(records),
-                "stages' time": duration(sum(record["seconds"] for record in records)) if records else "",
+                "stages' time": duration(sum(record.seconds for record in records)) if records else "",
                 "report": report.relative_to(root).as_posix() if report.is_file() else "",
             }
         )

@@ -13,6 +13,7 @@ from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path, read_json
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import commit, hardware, package_versions
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import duration
 from robbertje_lib.show import figures
@@ -79,15 +80,14 @@ def _caption(svg: Path) -> str:
 
 
 def _stage(run: Run, stage: str) -> dict[str, Any]:
-    path = run.paths.record(stage)
     row: dict[str, Any] = {"stage": stage, "done": True, "seconds": None, "memory": None, "commit": None}
     if stage == LAST_STAGE:
         return row  # it is running: this page is part of it
-    if not path.is_file():
+    if not RunRecord.exists(run, stage=stage):
         return {**row, "done": False}
-    record = read_json(path)
-    made_with = commit(record["git"]).removeprefix("commit ")
-    return {**row, "seconds": record["seconds"], "memory": record["peak_memory_bytes"], "commit": made_with}
+    record = RunRecord.read(run, stage=stage)
+    made_with = commit(record.git).removeprefix("commit ")
+    return {**row, "seconds": record.seconds, "memory": record.peak_memory_bytes, "commit": made_with}
 
 
 def _packages() -> dict[str, str]:
@@ -98,8 +98,8 @@ def _packages() -> dict[str, str]:
 def _machine() -> dict[str, str]:
     machine = hardware()
     return {
-        "processor": machine["processor"],
-        "cores": str(machine["cores"]),
-        "memory": f"{machine['memory_bytes'] / 2**30:.0f} GiB",
-        "GPU": ", ".join(machine["gpus"]) or "none",
+        "processor": machine.processor,
+        "cores": str(machine.cores),
+        "memory": f"{machine.memory_bytes / 2**30:.0f} GiB",
+        "GPU": ", ".join(machine.gpus) or "none",
     }

@@ -11,7 +11,10 @@ from robbertje_lib.experiment import paths
 # sections that it reads.
 INFRASTRUCTURE = {
     "workflow",
-    *(f"experiment.{module}" for module in ("artefacts", "errors", "paths", "profile", "provenance", "run", "words")),
+    *(
+        f"experiment.{module}"
+        for module in ("artefacts", "errors", "paths", "profile", "provenance", "results.record", "run", "words")
+    ),
 }
 # How results are shown. A stage that computes must not run for hours again for a new axis label.
 DISPLAY = {"show"}

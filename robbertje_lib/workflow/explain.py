@@ -8,7 +8,7 @@ import hashlib
 import re
 import textwrap
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from robbertje_lib.experiment.artefacts import read_json, sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import LAST_STAGE, is_there
 from robbertje_lib.experiment.provenance import commit, producers, read_records
-from robbertje_lib.experiment.run import open_run
+from robbertje_lib.experiment.results.record import RunRecord
+from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.sources import Source, catalogue
 from robbertje_lib.experiment.words import duration, short
 from robbertje_lib.show import figures
@@ -30,16 +31,16 @@ TRAINING = r"/(teacher|distillation/\w+)\.json$"
 DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
 
 
-def explain(what: str, profile: str = "demo", budget: float = 1.0, every_source: bool = False) -> str:
+def explain(what: str, run: Callable[[], Run], every_source: bool = False) -> str:
     """The way back from `what` to the sources, as an indented tree in at most 100 columns.
 
-    what: a file of a run (a figure may also be a copy elsewhere), or the name of a claim or instrument of the run of
-    `profile` at `budget`, such as `claims.merged_better_on_long`. every_source: list each source file with its hash,
-    not only their number. Raises `UserError` for what no record tells of.
+    what: a file of a run (a figure may also be a copy elsewhere), or the name of a claim or instrument, such as
+    `claims.merged_better_on_long`, and only then of `run`. every_source: list each source file with its hash, not only
+    their number. Raises `UserError` for what no record tells of.
     """
     path = _file(what)
     if path is None:
-        return _Tree.of(open_run(profile, budget).paths, every_source).of_key(what)
+        return _Tree.of(run().paths, every_source).of_key(what)
     place = _place(path)
     if path.suffix in {".svg", ".png"}:
         stamped = picture_metadata(path)
@@ -110,7 +111,7 @@ class _Tree:
     """The lines told so far, and the stages and sources that are told once only."""
 
     place: paths.RunPaths
-    records: dict[str, dict[str, Any]]
+    records: dict[str, RunRecord]
     every_source: bool
     lines: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -131,7 +132,7 @@ class _Tree:
         self._say(1, f"drawn by {_call(record)}")
         self._say(1, f"{_when(record)}, from")
         self.told.append(LAST_STAGE)
-        self._inputs(2, self._drawn_from(stamped.get("Title", path.stem), record["inputs"]))
+        self._inputs(2, self._drawn_from(stamped.get("Title", path.stem), record.inputs))
         return self._whole()
 
     def of_file(self, path: Path) -> str:
@@ -140,7 +141,7 @@ class _Tree:
         outputs = producers(self.records)
         if name in outputs:
             stage = outputs[name]
-            self._say(0, f"{short(path)}: {_state(path, self.records[stage]['outputs'][name])}")
+            self._say(0, f"{short(path)}: {_state(path, self.records[stage].outputs[name])}")
         else:
             beside = [outputs[other] for other in outputs if name in {other.rpartition("/")[0], _folder(other, name)}]
             stages = [path.stem] if path.stem in self.records and path.suffix in {".ipynb", ".json"} else beside
@@ -171,7 +172,7 @@ class _Tree:
             self._say(1, row["detail"])
         stage = producers(self.records).get(_recorded_name(path, self.place.root), LAST_STAGE)
         self._say(0, "")
-        recorded = self._record(stage)["outputs"].get(_recorded_name(path, self.place.root), "")
+        recorded = self._record(stage).outputs.get(_recorded_name(path, self.place.root), "")
         self._say(0, f"{short(path)}: {_state(path, recorded)}")
         self._stage(1, stage)
         return self._whole()
@@ -191,7 +192,7 @@ class _Tree:
         needed = figures.NEEDS.get(figure)
         if needed is None and figure in figures.CAPTIONS:  # the curves of training, from whatever was trained
             return {name: digest for name, digest in inputs.items() if re.search(TRAINING, name)}
-        outputs = {**inputs, **self._record(LAST_STAGE)["outputs"]}
+        outputs = {**inputs, **self._record(LAST_STAGE).outputs}
         wanted = {_recorded_name(self.place.result(name), self.place.root) for name in needed or ()}
         return {name: digest for name, digest in outputs.items() if name in wanted} or dict(inputs)
 
@@ -206,7 +207,7 @@ class _Tree:
         self._say(depth + 1, _when(record))
         for line in self._settings(stage, record):
             self._say(depth + 1, line)
-        self._inputs(depth + 1, record["inputs"])
+        self._inputs(depth + 1, record.inputs)
 
     def _inputs(self, depth: int, inputs: Mapping[str, str]) -> None:
         """Files read, those of one stage together, and that stage below them."""
@@ -217,7 +218,7 @@ class _Tree:
         for stage, names in by_stage.items():
             for name in names:
                 later = ""
-                if stage and self.records[stage]["outputs"][name] != inputs[name]:
+                if stage and self.records[stage].outputs[name] != inputs[name]:
                     later = f" (stale: {stage} has since written another)"
                 prefix = f"papermill_runs/{self.place.run_name}/"
                 self._say(depth, f"{name.removeprefix(prefix)}  sha256 {inputs[name][:DIGITS]}{later}")
@@ -226,14 +227,14 @@ class _Tree:
             elif stage != LAST_STAGE:
                 self._stage(depth + 1, stage)
             else:
-                self._inputs(depth + 1, self.records[stage]["inputs"])
+                self._inputs(depth + 1, self.records[stage].inputs)
 
-    def _settings(self, stage: str, record: Mapping[str, Any]) -> Iterator[str]:
+    def _settings(self, stage: str, record: RunRecord) -> Iterator[str]:
         """Seeds and sources of a stage."""
-        profile = record["profile"]
+        profile = record.profile or {}
         seeds = f"seed {profile['seed']}"
         if stage.startswith("50_"):
-            chosen = record["parameters"].get("seeds") or profile["finetuning"]["seeds"]
+            chosen = record.parameters.get("seeds") or profile["finetuning"]["seeds"]
             seeds += f"; fine-tuning seeds {', '.join(map(str, chosen))}"
         yield seeds
         if stage.startswith("10_"):
@@ -242,7 +243,7 @@ class _Tree:
         if stage.startswith("30_") and "hub" in profile["teacher"]:
             yield f"teacher {profile['teacher']['hub']} at revision {profile['teacher']['revision']}"
         if stage.startswith("50_"):
-            data = profile["finetuning"]["tasks"][record["parameters"]["task"]]["data"]
+            data = profile["finetuning"]["tasks"][record.parameters["task"]]["data"]
             yield from self._source(data, profile) if data != "held_out" else ()
         if stage.startswith("60_") and profile["text"] == "real" and profile["gender_bias"]["crows_pairs"]:
             yield from self._source("crows_pairs_nl", profile)
@@ -261,7 +262,7 @@ class _Tree:
             path = Path(name)
             yield f"{name}: your own, " + (f"now sha256 {sha256(path)}" if path.exists() else "no longer there")
 
-    def _record(self, stage: str) -> dict[str, Any]:
+    def _record(self, stage: str) -> RunRecord:
         if stage not in self.records:
             raise UserError(f"{self.place.run_name}: {stage} has no record; `make reproduce` runs it")
         return self.records[stage]
@@ -277,7 +278,7 @@ class _Tree:
     def _whole(self) -> str:
         """The tree, and below it what all of its stages share."""
         records = [self.records[stage] for stage in self.told]
-        seconds = sum(record["seconds"] for record in records)
+        seconds = sum(record.seconds for record in records)
         self._say(0, "")
         self._say(0, f"In all: {len(records)} stages, {duration(seconds)} of computing.")
         for line in _environments(records):
@@ -286,35 +287,33 @@ class _Tree:
         return "\n".join(self.lines)
 
 
-def _call(record: Mapping[str, Any]) -> str:
+def _call(record: RunRecord) -> str:
     """A stage with its notebook and parameters."""
     given = {
-        name: Path(value).name if name == "profile" else value
-        for name, value in record["parameters"].items()
+        name: record.profile["name"] if name == "profile" and record.profile else value
+        for name, value in record.parameters.items()
         if value not in ("", [])
     }
     parameters = ", ".join(f"{name}={value}" for name, value in given.items())
-    return f"{record['stage']}: {record['notebook']} with {parameters or 'no parameters'}"
+    return f"{record.stage}: {record.notebook} with {parameters or 'no parameters'}"
 
 
-def _when(record: Mapping[str, Any]) -> str:
-    started = str(record["started"]).replace("T", " ").removesuffix("+00:00")
-    threads = record["threads"]
-    return (
-        f"{started} UTC, {duration(record['seconds'])} on {threads} thread{'s' if threads > 1 else ''}, "
-        f"{commit(record['git'])}"
-    )
+def _when(record: RunRecord) -> str:
+    started = record.started.replace("T", " ").removesuffix("+00:00")
+    threads = f"{record.threads} thread{'s' if record.threads > 1 else ''}"
+    taken = f", taken over from run {record.taken_from}" if record.taken_from else ""
+    return f"{started} UTC, {duration(record.seconds)} on {threads}, {commit(record.git)}{taken}"
 
 
-def _environments(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _environments(records: Sequence[RunRecord]) -> list[str]:
     """Versions and machine, once for all stages that share them."""
     found: dict[str, list[str]] = {}
     for record in records:
-        versions = {"Python": record["python"], **{name: record["packages"].get(name) for name in PACKAGES}}
-        machine = record["hardware"]
-        hardware = ", ".join([machine["processor"], f"{machine['cores']} cores", *machine["gpus"]])
+        versions = {"Python": record.python, **{name: record.packages.get(name) for name in PACKAGES}}
+        machine = record.hardware
+        hardware = ", ".join([machine.processor, f"{machine.cores} cores", *machine.gpus])
         words = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-        found.setdefault(f"{words}; {hardware}; {machine['platform']}", []).append(record["stage"])
+        found.setdefault(f"{words}; {hardware}; {machine.platform}", []).append(record.stage)
     if len(found) == 1:
         return [f"All with {next(iter(found))}."]
     return [f"{', '.join(stages)} with {words}." for words, stages in found.items()]

@@ -5,11 +5,9 @@ a killed kernel completed. `run_notebook` checks parameters against the notebook
 under a temporary name, checks that every cell ran, and renames. Only the run record means that a stage is done.
 """
 
-import argparse
 import ast
 import contextlib
 import datetime
-import json
 import math
 import os
 import sys
@@ -30,9 +28,14 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from robbertje_lib.experiment import artefacts, paths, provenance
+from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.paths import recorded_name
 from robbertje_lib.experiment.profile import Profile, load_profile
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.workflow.processes import PeakMemory, die_with_parent, project_environment
+from robbertje_lib.workflow.stage_call import StageCall
+from robbertje_lib.workflow.take_over import take_over
 
 KERNEL = (
     "import os; from robbertje_lib.workflow.processes import die_with_parent;"
@@ -61,56 +64,83 @@ def run_notebook(
     record: Path,
     inputs: Iterable[Path] = (),
     outputs: Iterable[Path] = (),
+    modules: Iterable[Path] = (),
+    settings: Iterable[str] = (),
     threads: int = 1,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Execute `notebook` with `parameters` into `output` and return the run record, which is written last.
 
-    `record`: its stem is the stage's name. `inputs` and `outputs` (files or folders) are hashed into the record;
-    an output that does not exist afterwards is an error.
+    `record`: its stem is the stage's name. `inputs`, `modules` and `outputs` (files or folders) are hashed into the
+    record, `settings` stand there; an output that does not exist afterwards is an error. Where another run has made the
+    same already, its results are taken over instead (`take_over`).
 
     Raises `UserError` for a bad parameter, a missing input and a `UserError` inside the notebook; `NotebookError`
     for any other failure. Then there is no record, and the notebook is kept as `<stage>.failed.ipynb`.
     """
-    stage = record.stem
-    failed, running = paths.failed_notebook(output.parent, stage), paths.running_notebook(output.parent, stage)
+    call = StageCall(
+        notebook, output, record, (), tuple(inputs), tuple(modules), tuple(outputs), threads, tuple(settings)
+    )
+    failed, running = (name(output.parent, call.stage) for name in (paths.failed_notebook, paths.running_notebook))
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         used = _prepare(notebook, running, parameters)
         profile = _profile(used)
-        hashed_inputs = _hashes(inputs, f"{stage}: input")
-        record.unlink(missing_ok=True)
-        failed.unlink(missing_ok=True)
-        started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        with PeakMemory() as memory:
-            _execute(notebook, running, failed, stage, threads)
-        seconds = time.monotonic() - clock
-        executed = nbformat.read(running, as_version=4)
-        # Where the project lies on this machine is nobody's business, and would differ from run to run.
-        executed.metadata.papermill.update(input_path=_name(notebook), output_path=_name(output))
-        hashed_outputs = _hashes(_with_their_folders(outputs), f"{stage} ran, but its output")
-        with artefacts.atomic_path(output) as temporary:
-            nbformat.write(executed, temporary)
+        read = _hashes(call.inputs, f"{call.stage}: input")
+        done = take_over(call, used, read, profile)
+        if done is None:
+            record.unlink(missing_ok=True)
+            failed.unlink(missing_ok=True)
+            done = _run(call, running, failed, used, profile, read)
     finally:
         running.unlink(missing_ok=True)
-    content = {
-        "stage": stage,
-        "notebook": _name(notebook),
-        "parameters": used,
-        "profile": profile and profile.model_dump(mode="json"),
-        "profile_digest": profile and profile.digest(),
-        "git": provenance.git_state(),
-        "python": sys.version.split()[0],
-        "packages": provenance.package_versions(),
-        "hardware": provenance.hardware(),
-        "threads": threads,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "peak_memory_bytes": memory.peak_bytes,
-        "inputs": hashed_inputs,
-        "outputs": hashed_outputs,
-    }
-    artefacts.write_json(record, content)
-    return content
+    failed.unlink(missing_ok=True)
+    done.save(record)
+    return done
+
+
+def _run(
+    call: StageCall, running: Path, failed: Path, used: dict[str, Any], profile: Profile | None, read: dict[str, str]
+) -> RunRecord:
+    """Execute the notebook that was prepared as `running`; the record of that, not written yet."""
+    notebook, modules = sha256(call.notebook), _hashes(call.modules, f"{call.stage}: module")
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    with PeakMemory() as memory:
+        _execute(call.notebook, running, failed, call.stage, call.threads)
+    seconds = time.monotonic() - clock
+    written = _hashes(_with_their_folders(call.outputs), f"{call.stage} ran, but its output")
+    _keep(running, call)
+    return RunRecord(
+        stage=call.stage,
+        notebook=recorded_name(call.notebook),
+        notebook_sha256=notebook,
+        modules=modules,
+        executed_sha256=sha256(call.executed),
+        settings=list(call.settings),
+        parameters=used,
+        profile=profile.model_dump(mode="json") if profile else None,
+        profile_digest=profile.digest() if profile else None,
+        git=provenance.git_state(),
+        python=provenance.python_version(),
+        packages=provenance.package_versions(),
+        hardware=provenance.hardware(),
+        threads=call.threads,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
+        peak_memory_bytes=memory.peak_bytes,
+        inputs=read,
+        outputs=written,
+        taken_from=None,
+    )
+
+
+def _keep(running: Path, call: StageCall) -> None:
+    """Write the executed notebook. Where the project lies on this machine is nobody's business, and would differ."""
+    executed = nbformat.read(running, as_version=4)
+    executed.metadata.papermill.update(
+        input_path=recorded_name(call.notebook), output_path=recorded_name(call.executed)
+    )
+    with artefacts.atomic_path(call.executed) as temporary:
+        nbformat.write(executed, temporary)
 
 
 def read_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
@@ -184,30 +214,33 @@ def _prepare(notebook: Path, running: Path, given: Mapping[str, Any]) -> dict[st
     return used
 
 
+def _kernel_of_ours(sockets: str, environment: Mapping[str, str]) -> type[AsyncKernelManager]:
+    """Starts kernels whose sockets lie in a folder, not on TCP ports: no other user of the machine can reach them."""
+
+    class Kernel(AsyncKernelManager):
+        """This very interpreter, whatever kernels the user has installed, and ending with this process."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(transport="ipc", connection_file=f"{sockets}/kernel.json", **options)
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return [sys.executable, "-c", KERNEL, "-f", self.connection_file, *(extra_arguments or [])]
+
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+            options["env"] = {**(options.get("env") or {}), **environment}
+            await super()._async_launch_kernel(kernel_cmd, **options)
+
+    return Kernel
+
+
 def _execute(notebook: Path, running: Path, failed: Path, stage: str, threads: int) -> None:
     environment = project_environment(**ENVIRONMENT, ROBBERTJE_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
-
     killed = False
-    # Sockets in a folder of our own, not on TCP ports: no other user of the machine can reach the kernel.
     with tempfile.TemporaryDirectory(prefix="robbertje-") as sockets:
-
-        class Kernel(AsyncKernelManager):
-            """This very interpreter, whatever kernels the user has installed, and ending with this process."""
-
-            def __init__(self, **options: Any) -> None:
-                super().__init__(transport="ipc", connection_file=f"{sockets}/kernel.json", **options)
-
-            def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-                return [sys.executable, "-c", KERNEL, "-f", self.connection_file, *(extra_arguments or [])]
-
-            async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
-                options["env"] = {**(options.get("env") or {}), **environment}
-                await super()._async_launch_kernel(kernel_cmd, **options)
-
         try:
             papermill.execute_notebook(
                 _unformatted(running), _unformatted(running), kernel_name="python3", progress_bar=False,
-                cwd=str(notebook.parent), kernel_manager_class=Kernel,
+                cwd=str(notebook.parent), kernel_manager_class=_kernel_of_ours(sockets, environment),
             )  # fmt: skip
         except PapermillExecutionError:
             pass  # told from the outputs below
@@ -250,15 +283,6 @@ def _unformatted(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _name(path: Path) -> str:
-    """A path as records show it: below the project or the output root, never where those lie."""
-    path = path.absolute()
-    for root in (paths.output_root(), paths.PROJECT):
-        if path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
-    return path.name
-
-
 def _profile(parameters: Mapping[str, Any]) -> Profile | None:
     """Which experiment this is, as the profile stands when the notebook begins; None for a notebook without one."""
     if not {"profile", "budget"} <= set(parameters):
@@ -277,18 +301,11 @@ def _with_their_folders(outputs: Iterable[Path]) -> list[Path]:
 
 
 def _hashes(files: Iterable[Path], what: str) -> dict[str, str]:
-    files = list(files)
-    for file in files:
+    names = paths.recorded_names(files)
+    for file, name in names.items():
         if not file.exists():
-            raise UserError(f"{what} {_name(file)} is missing; `make reproduce` makes it")
-    return {_name(file): artefacts.sha256(file) for file in files}
-
-
-def log_event(events: Path | None, **entry: Any) -> None:
-    """Append a line of JSON that `make reproduce` reads to show progress."""
-    if events is not None:
-        with events.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+            raise UserError(f"{what} {name} is missing; `make reproduce` makes it")
+    return {name: sha256(file) for file, name in names.items()}
 
 
 def _parse_value(text: str, default: Any) -> Any:
@@ -303,49 +320,33 @@ def _parse_value(text: str, default: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line, as the Snakefile uses it. Returns the exit status: 2 for bad input, 1 for a failed cell."""
-    parser = argparse.ArgumentParser(
-        prog="python -m robbertje_lib.workflow.notebook_runs", description="Run one notebook."
-    )
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("record", type=Path)
-    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--inputs", nargs="*", type=Path, default=[])
-    parser.add_argument("--outputs", nargs="*", type=Path, default=[])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--events", type=Path)
-    options = parser.parse_args(arguments)
+    call = StageCall.parse(sys.argv[1:] if arguments is None else arguments, Path.cwd())
     die_with_parent(os.getppid())
-    stage = options.record.stem
-    log_event(options.events, stage=stage, event="started")
+    reason = paths.failed_reason(call.run, call.stage)
+    reason.unlink(missing_ok=True)
     try:
-        record = run_notebook(
-            options.notebook.absolute(),
-            options.output.absolute(),
-            _parameters(options.parameter, options.notebook),
-            record=options.record.absolute(),
-            inputs=options.inputs,
-            outputs=options.outputs,
-            threads=options.threads,
-        )
+        run_notebook(
+            call.notebook, call.executed, _parameters(call.parameters, call.notebook), record=call.record,
+            inputs=call.inputs, outputs=call.outputs, modules=call.modules, settings=call.settings,
+            threads=call.threads,
+        )  # fmt: skip
     except (UserError, NotebookError) as error:
-        return _report(error, stage, options.events)
+        return _report(error, reason)
     except OSError as error:  # the executed notebook or the record could not be written
-        if (reason := artefacts.no_room(error)) is None:
+        if (why := artefacts.no_room(error)) is None:
             raise
-        return _report(NotebookError(f"{stage}: cannot write ({reason}); {artefacts.MAKE_ROOM}"), stage, options.events)
-    log_event(options.events, stage=stage, event="finished", seconds=record["seconds"])
+        return _report(NotebookError(f"{call.stage}: cannot write ({why}); {artefacts.MAKE_ROOM}"), reason)
     return 0
 
 
-def _report(error: Exception, stage: str, events: Path | None) -> int:
+def _report(error: Exception, reason: Path) -> int:
     print(f"error: {error}", file=sys.stderr)
-    with contextlib.suppress(OSError):  # a full disk takes no event either
-        log_event(events, stage=stage, event="failed", error=str(error))
+    with contextlib.suppress(OSError):  # a full disk does not take this either
+        reason.write_text(f"{error}\n", encoding="utf-8")
     return 2 if isinstance(error, UserError) else 1
 
 
-def _parameters(given: list[str], notebook: Path) -> dict[str, Any]:
+def _parameters(given: Sequence[str], notebook: Path) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     if notebook.is_file():
         defaults = read_parameters(nbformat.read(notebook, as_version=4), notebook.name)

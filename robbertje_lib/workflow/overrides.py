@@ -1,7 +1,7 @@
 """Settings from the command line: `make reproduce PROFILE=demo SET="merge_probability=0.3 seeds=5"`.
 
-They become a profile of their own, with a name and thus a run folder of its own, which every stage then reads as it
-would read any profile: there is no second way for a setting to reach a notebook.
+They make a profile of their own, with a name and thus a run of its own, which every stage then reads as it would read
+any profile: there is no second way for a setting to reach a notebook.
 """
 
 import hashlib
@@ -12,30 +12,25 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from robbertje_lib.corpus.arms import check_arms
-from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.profile import beside, parse_profile, read_profile, read_yaml
-from robbertje_lib.tasks import check_tasks
+from robbertje_lib.experiment.profile import Profile, beside, parse_profile, read_profile, read_yaml
 
 LONGEST_NAME = 61  # as `profile.Name` allows
 # Set otherwise than by an assignment.
 ELSEWHERE = {"name": "a changed profile gets its name from its settings", "budget": "say BUDGET=0.05 or --budget 0.05"}
 
 
-def derive(profile: str, assignments: str) -> Path:
-    """Write the profile that `assignments` make of `profile`, and return its file.
+def override(profile: str, assignments: str, budget: float = 1.0) -> Profile:
+    """The profile that `assignments` make of `profile`, called `<profile>_<settings>` whatever their order.
 
     assignments: NAME=VALUE, separated by spaces, quoted as in a shell. A name is the path of a setting, such as
-    `finetuning.seeds`, or the end of one that no other shares, such as `seeds`; a value is YAML.
-
-    The file is `papermill_runs/profiles/<profile>_<settings>.yaml`, whatever the order of the assignments, and is left
-    alone if it already says the same. Raises `UserError` for an assignment that cannot be understood and for a value
-    that the profile does not allow; then nothing is written.
+    `finetuning.seeds`, or the end of one that no other shares, such as `seeds`; a value is YAML. The description tells
+    them, too. Raises `UserError` for an assignment that cannot be understood, for a value that the profile does not
+    allow, and for a frozen profile whose sizes are scaled already.
     """
     source, raw = read_profile(profile)
+    if raw.pop("budget", 1.0) != 1.0:
+        raise UserError(f"SET {assignments.strip()}: {source} is scaled already; name the profile it was made from")
     base = parse_profile(raw, where=source.name)
     known = list(_paths(base.model_dump(mode="json")))
     given = dict(sorted(_read(assignments, known).items()))
@@ -43,18 +38,10 @@ def derive(profile: str, assignments: str) -> Path:
     for path, value in given.items():
         changed = _replaced(changed, path.split("."), value)
     changed = beside(changed, Path.cwd())  # the file's own are absolute by now; those just given are seen from here
-    made = parse_profile(changed, where=f"{source.name} with {assignments.strip()}")
-    check_arms(made)
-    check_tasks(made.finetuning.tasks)
+    made = parse_profile(changed, budget, where=f"{source.name} with {assignments.strip()}")
     name = _name(base.name, {_shortest(path, known): value for path, value in given.items()})
-    comment = [
-        f"# The profile {base.name} with these settings, made by --set and made again whenever they are used:",
-        *(f"#   {path} = {json.dumps(value)}" for path, value in given.items()),
-    ]
-    text = yaml.safe_dump({**changed, "name": name}, sort_keys=False, allow_unicode=True, width=100)
-    target = paths.derived_profiles() / f"{name}.yaml"
-    _write(target, "\n".join([*comment, "", text]))
-    return target
+    told = ", ".join(f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in given.items())
+    return made.model_copy(update={"name": name, "description": f"{made.description} Changed: {told}."})
 
 
 def _paths(content: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -154,16 +141,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, float):
         return value >= 0 and re.fullmatch(r"[0-9.]+", f"{value:g}") is not None and float(f"{value:g}") == value
     return isinstance(value, int) and value >= 0
-
-
-def _write(target: Path, text: str) -> None:
-    try:
-        # The same text is left alone: a newer file would count as a changed one.
-        if target.is_file() and target.read_text(encoding="utf-8") == text:
-            return
-        with artefacts.atomic_path(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot write below {paths.output_root()}: {error.strerror}; set ROBBERTJE_OUTPUT to another folder"
-        ) from None

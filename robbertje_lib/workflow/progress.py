@@ -5,13 +5,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from robbertje_lib.conclusions.instruments import failed
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import hardware, read_records
 from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.record import Hardware
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import clock, duration, gigabytes, short
 
@@ -21,10 +21,11 @@ BAR = 20  # characters
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage that will run, and why."""
+    """A stage that will run, and why; or that will be taken over, and from which run."""
 
     stage: str
     reason: str
+    taken_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ def earlier_times(run: Run, stages: Sequence[str]) -> dict[str, Earlier]:
             continue  # an estimate is not worth an error; `verify` tells of damaged records
         for stage in set(stages) & set(records):
             record = records[stage]
-            if _machine(record["hardware"]) != machine:
+            if _machine(record.hardware) != machine:
                 continue
-            rank = (_alike(name, run.paths.run_name), str(record["started"]))
+            rank = (_alike(name, run.paths.run_name), record.started)
             if stage not in found or rank > found[stage][0]:
-                found[stage] = rank, Earlier(float(record["seconds"]), name)
+                found[stage] = rank, Earlier(record.seconds, name)
     return {stage: earlier for stage, (_, earlier) in found.items()}
 
 
@@ -65,8 +66,8 @@ def _alike(name: str, other: str) -> int:
     return next((place for place, (a, b) in pairs if a != b), len(name) + 1)
 
 
-def _machine(state: Mapping[str, Any]) -> tuple[Any, ...]:
-    return state["processor"], state["cores"], tuple(state["gpus"])
+def _machine(machine: Hardware) -> tuple[str, int, list[str]]:
+    return machine.processor, machine.cores, machine.gpus
 
 
 def announce(
@@ -79,9 +80,14 @@ def announce(
     if not planned:
         print("Nothing to run: every stage is up to date.")
         return
-    print(f"{len(planned)} stage{'s' if len(planned) > 1 else ''} to run:")
+    taken = sum(entry.taken_from is not None for entry in planned)
+    others = f", {taken} of them by taking over what another run has made" if taken else ""
+    print(f"{len(planned)} stage{'s' if len(planned) > 1 else ''} to run{others}:")
     for entry in planned:
         earlier = before.get(entry.stage)
+        if entry.taken_from:
+            print(f"  {entry.stage:<44} taken from {entry.taken_from}")
+            continue
         if earlier is None:
             told = "no estimate"
         else:
@@ -90,38 +96,41 @@ def announce(
         print(f"  {entry.stage:<44} {entry.reason} ({told})")
     known = [before[entry.stage].seconds for entry in planned if entry.stage in before]
     if known:
-        which = "These" if len(known) == len(planned) else f"{len(known)} of these"
+        which = "These" if len(known) == len(planned) - taken else f"{len(known)} of these"
         print(f"{which} took {duration(sum(known))} in all before.")
     sys.stdout.flush()
 
 
 @dataclass
-class Progress:
+class StageProgress:
     """What is running, what is done, and a line about each change."""
 
     planned: Sequence[Planned]
     before: Mapping[str, Earlier]
-    began: float
+    began: float = field(default_factory=time.monotonic)
     running: dict[str, float] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     error: str | None = None
     told: float = field(default_factory=time.monotonic)
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Tell of an event that a stage has logged."""
-        stage, total = event["stage"], len(self.planned)
-        if event["event"] == "started":
-            self.running[stage] = time.monotonic()
-            self.say(f"{stage} ...")
-        elif event["event"] == "finished":
-            self.running.pop(stage, None)
-            self.done.add(stage)
-            took = duration(event["seconds"])
-            self.say(f"{stage} done in {took}; {len(self.done)} of {total} done, {total - len(self.done)} left")
-        else:
-            self.running.pop(stage, None)
-            self.error = event["error"]
-            self.say(f"{stage} failed")
+    def start(self, stage: str) -> None:
+        """A stage runs."""
+        self.running[stage] = time.monotonic()
+        self.say(f"{stage} ...")
+
+    def finish(self, stage: str, seconds: float, taken_from: str | None) -> None:
+        """A stage is done: it took so many seconds, or was taken over from another run."""
+        self.running.pop(stage, None)
+        self.done.add(stage)
+        done, total = len(self.done), len(self.planned)
+        how = f"taken from {taken_from}" if taken_from else f"done in {duration(seconds)}"
+        self.say(f"{stage} {how}; {done} of {total} done, {total - done} left")
+
+    def fail(self, stage: str, error: str | None) -> None:
+        """A stage failed. error: why, in one line; None where it could not say."""
+        self.running.pop(stage, None)
+        self.error = error or self.error
+        self.say(f"{stage} failed")
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -142,12 +151,14 @@ class Progress:
         """`[####      ] 3 of 10, about 2 min left`: by stages, or by time where every stage has run before."""
         total = len(self.planned)
         share, left = len(self.done) / total, ""
-        if all(entry.stage in self.before for entry in self.planned):
-            whole = sum(self.before[entry.stage].seconds for entry in self.planned)
+        times = {entry.stage: self.before[entry.stage].seconds for entry in self.planned if entry.stage in self.before}
+        times |= {entry.stage: 0.0 for entry in self.planned if entry.taken_from}
+        if len(times) == total:
+            whole = sum(times.values())
             ahead = sum(
-                max(self.before[entry.stage].seconds - (now - self.running.get(entry.stage, now)), 0)
-                for entry in self.planned
-                if entry.stage not in self.done
+                max(seconds - (now - self.running.get(stage, now)), 0)
+                for stage, seconds in times.items()
+                if stage not in self.done
             )
             share, left = 1 - ahead / whole if whole else share, f", about {duration(ahead)} left"
         return f"[{'#' * round(BAR * share):<{BAR}}] {len(self.done)} of {total}{left}"

@@ -2,61 +2,61 @@
 
 import contextlib
 import fcntl
-import json
-import os
-import re
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from robbertje_lib.corpus.arms import check_arms
 from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.profile import Profile, TeacherTraining
-from robbertje_lib.experiment.run import Run, open_run
+from robbertje_lib.experiment.profile import Profile, TeacherTraining, freeze_profile
+from robbertje_lib.experiment.results.record import RunRecord
+from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import gigabytes, short
-from robbertje_lib.tasks import check_tasks
-from robbertje_lib.workflow.processes import project_environment
-from robbertje_lib.workflow.progress import Earlier, Planned, Progress, announce, conclude, earlier_times
+from robbertje_lib.workflow.engine import Event, Snakemake
+from robbertje_lib.workflow.progress import Planned, StageProgress, announce, conclude, earlier_times
+from robbertje_lib.workflow.take_over import foresee
 
-# Snakemake, ending with this process: a killed `make reproduce` must not go on unseen.
-SNAKEMAKE = (
-    "import os, runpy; from robbertje_lib.workflow.processes import die_with_parent; die_with_parent({parent});"
-    "runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"
-)
 FULL = 1_000_000  # bytes; with fewer free a disk is full
-POLL = 0.2  # seconds between looks at the events
 
 
-def plan(profile: str, budget: float, cores: int, until: str = "") -> int:
-    """Print what `reproduce` would run. Returns the exit status. Raises `UserError` for a bad profile or stage."""
-    run = _open(profile, budget)
-    _announce(run, planned_stages(run, profile, budget, cores, aims(run, until)), cores)
+def plan(run: Run, cores: int, until: str = "") -> int:
+    """Print what `reproduce` would run. Returns the exit status. Raises `UserError` for a stage that there is not.
+
+    The profile is frozen elsewhere, so that a run that is going on keeps its own.
+    """
+    wanted = aims(run, until)
+    _make_folders(run)
+    with tempfile.TemporaryDirectory(prefix="robbertje-") as folder:
+        profile = paths.RunPaths(run.paths.run_name, Path(folder)).profile
+        freeze_profile(run.profile, profile)
+        _announce(run, planned_stages(Snakemake(run, profile, cores, wanted)), cores)
     return 0
 
 
-def reproduce(profile: str, budget: float, cores: int, until: str = "") -> int:
+def reproduce(run: Run, cores: int, until: str = "") -> int:
     """Run every stage that is not up to date, and say how far it is. Returns the exit status.
 
     until: a stage, or a notebook that stands for all of its stages; with it only these run, and what they need.
-    Raises `UserError` for a bad profile or stage, an output folder that cannot be written, too little disk space, or
+    Raises `UserError` for a stage that there is not, an output folder that cannot be written, too little disk space, or
     a second run of the same profile.
     """
     began = time.monotonic()
-    run = _open(profile, budget)
     wanted = aims(run, until)
+    _make_folders(run)
     with alone(run):
         _sweep(run)
         _settle_dates(run)
-        planned = planned_stages(run, profile, budget, cores, wanted)
-        before = _announce(run, planned, cores)
+        freeze_profile(run.profile, run.paths.profile)
+        snakemake = Snakemake(run, run.paths.profile, cores, wanted)
+        planned = planned_stages(snakemake)
+        progress = _announce(run, planned, cores)
         if planned:
             _check_disk(run.profile, run.paths.root)
-            if not _execute(run, profile, budget, cores, wanted, Progress(planned, before, began)):
+            progress.began = began
+            if not _execute(snakemake, progress):
                 return 1
         conclude(run, time.monotonic() - began, wanted)
     return 0
@@ -73,67 +73,17 @@ def aims(run: Run, until: str) -> list[str]:
     raise UserError(f"UNTIL {until}: no such stage: {did_you_mean(until, notebooks | set(stages))}")
 
 
-def planned_stages(run: Run, profile: str, budget: float, cores: int, wanted: Sequence[str] = ()) -> list[Planned]:
-    """What Snakemake would run for the stages wanted (all, if none is named). Raises `UserError` if it cannot tell."""
-    result = subprocess.run(
-        [*_command(run, profile, budget, cores, wanted), "--dry-run"],
-        env=project_environment(),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    said = result.stdout + result.stderr
-    if result.returncode:
-        log = run.paths.run / "snakemake.log"
-        log.write_text(said, encoding="utf-8")
-        fault = re.search(r"^.*(?:Error|Exception)\b.*\n.*", said, flags=re.MULTILINE)
-        raise UserError(f"cannot plan the stages: {fault[0] if fault else 'Snakemake failed'} (see {log})")
-    jobs = re.findall(r"^Job \d+: (.+)\nReason: (.+)$", said, flags=re.MULTILINE)
-    return sorted((Planned(stage, _why(reason)) for stage, reason in jobs), key=lambda planned: planned.stage)
+def planned_stages(snakemake: Snakemake) -> list[Planned]:
+    """What would run, or be taken over from another run. Raises `UserError` if Snakemake cannot tell."""
+    jobs = snakemake.jobs()
+    taken = foresee([job.call for job in jobs])
+    return [Planned(job.stage, job.reason, taken.get(job.stage)) for job in jobs]
 
 
-def _why(reason: str) -> str:
-    """Snakemake's reason in the user's words."""
-    known = {
-        "Missing output files": "not made yet",
-        "Params have changed": "the profile changed",
-        "Code has changed": "the Snakefile changed",
-        "Incomplete": "was interrupted",
-    }
-    told = []
-    for part in reason.split("; "):
-        if part.startswith("Updated input files: "):
-            changed = [Path(name).name for name in part.partition(": ")[2].split(", ")]
-            told.append(f"changed: {', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''}")
-        told += [words for start, words in known.items() if part.startswith(start)]
-    return "; ".join(dict.fromkeys(told)) or "what it reads will change"
-
-
-def _command(run: Run, profile: str, budget: float, cores: int, wanted: Sequence[str]) -> list[str]:
-    return [
-        sys.executable, "-c", SNAKEMAKE.format(parent=os.getpid()),
-        "--snakefile", str(paths.PROJECT / "Snakefile"),
-        "--directory", str(run.paths.run),
-        "--config", f"profile={json.dumps(profile)}", f"budget={budget!r}",
-        "--cores", str(cores),
-        # Not `input`: a project that is moved keeps its results. No checksums: a touched file is a changed file.
-        "--rerun-triggers", "mtime", "params", "code",
-        "--max-checksum-file-size", "0",
-        # Our own lock (`alone`) ends with its process, Snakemake's does not.
-        "--nolock", "--rerun-incomplete",
-        "--scheduler", "greedy", "--nocolor",
-        *(run.paths.record(stage).relative_to(run.paths.run).as_posix() for stage in wanted),
-    ]  # fmt: skip
-
-
-def _open(profile: str, budget: float) -> Run:
-    run = open_run(profile, budget)
-    check_arms(run.profile)
-    check_tasks(run.profile.finetuning.tasks)
+def _make_folders(run: Run) -> None:
     try:
-        run.paths.run.mkdir(parents=True, exist_ok=True)
-        run.paths.figures.mkdir(parents=True, exist_ok=True)
         for folder in (run.paths.run, run.paths.figures):
+            folder.mkdir(parents=True, exist_ok=True)
             probe = folder / ".writable"
             probe.touch()
             probe.unlink()
@@ -141,7 +91,6 @@ def _open(profile: str, budget: float) -> Run:
         raise UserError(
             f"cannot write below {run.paths.root}: {error.strerror}; set ROBBERTJE_OUTPUT to another folder"
         ) from None
-    return run
 
 
 @contextlib.contextmanager
@@ -181,6 +130,7 @@ def disk_needed(profile: Profile) -> int:
         weights = (profile.tokenizer.vocabulary + 12 * profile.teacher.layers * width) * width * 4
     else:
         weights = 500_000_000
+    text = stores * profile.corpus.arm_megabytes * 1e6 * 3  # the lines, four bytes a token, temporary copies
     return int(text + weights * (len(profile.models) + 2 * 3))
 
 
@@ -192,41 +142,25 @@ def _check_disk(profile: Profile, root: Path) -> None:
         )
 
 
-def _announce(run: Run, planned: Sequence[Planned], cores: int) -> dict[str, Earlier]:
-    """Print the plan; returns the times of earlier runs."""
-    before = earlier_times(run, [entry.stage for entry in planned])
+def _announce(run: Run, planned: list[Planned], cores: int) -> StageProgress:
+    """Print the plan; returns the progress that starts from it."""
+    before = earlier_times(run, [entry.stage for entry in planned if not entry.taken_from])
     announce(run, planned, before, cores, disk_needed(run.profile), shutil.disk_usage(run.paths.root).free)
-    return before
+    return StageProgress(planned, before)
 
 
-def _execute(run: Run, profile: str, budget: float, cores: int, wanted: Sequence[str], progress: Progress) -> bool:
+def _execute(snakemake: Snakemake, progress: StageProgress) -> bool:
     """Run Snakemake to its end. Returns whether all went well; if not, the error has been printed."""
-    log, events = run.paths.run / "snakemake.log", run.paths.run / "events.jsonl"
-    events.write_text("")
-    with log.open("w", encoding="utf-8") as stream, events.open(encoding="utf-8") as news:
-        snakemake = subprocess.Popen(
-            _command(run, profile, budget, cores, wanted),
-            env=project_environment(),
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
-        try:
-            over = False
-            while not over:
-                over = snakemake.poll() is not None  # before the last look at the events, not after it
-                for line in _whole_lines(news):
-                    progress.take(json.loads(line))
-                if not over:
-                    progress.wait()
-                    time.sleep(POLL)
-        except KeyboardInterrupt:
-            snakemake.terminate()
-            snakemake.wait()
-            raise UserError("stopped; what is done is kept, and the same command goes on from here") from None
+    run = snakemake.run
+    try:
+        with contextlib.closing(snakemake.events()) as events:
+            for event in events:
+                _show(run, event, progress)
+    except KeyboardInterrupt:
+        raise UserError("stopped; what is done is kept, and the same command goes on from here") from None
     progress.close()
-    if snakemake.returncode:
-        reason = progress.error or f"Snakemake ended with status {snakemake.returncode}; see {short(log)}"
+    if snakemake.status:
+        reason = progress.error or f"Snakemake ended with status {snakemake.status}; see {short(snakemake.log)}"
         if shutil.disk_usage(run.paths.root).free < FULL:  # too full even for the stage to say so
             reason = f"{run.paths.root}: no space left; {artefacts.MAKE_ROOM}"
         print(f"error: {reason}", file=sys.stderr)
@@ -235,12 +169,16 @@ def _execute(run: Run, profile: str, budget: float, cores: int, wanted: Sequence
     return True
 
 
-def _whole_lines(stream: Any) -> Iterator[str]:
-    """Complete lines that have been appended; half a line waits for its rest."""
-    while True:
-        position = stream.tell()
-        line = stream.readline()
-        if not line.endswith("\n"):
-            stream.seek(position)
-            return
-        yield line
+def _show(run: Run, event: Event | None, progress: StageProgress) -> None:
+    stage = event["stage"] if event and "stage" in event else ""
+    match event and event["event"]:
+        case None:
+            progress.wait()
+        case "job":
+            progress.start(stage)
+        case "finished":
+            record = RunRecord.read(run, stage=stage)
+            progress.finish(stage, record.seconds, record.taken_from)
+        case "failed":
+            said = paths.failed_reason(run.paths.run, stage)
+            progress.fail(stage, said.read_text(encoding="utf-8").strip() if said.is_file() else None)

@@ -8,7 +8,6 @@ import fcntl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nbformat
 
@@ -17,6 +16,7 @@ from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import producers, read_records
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run
 
 
@@ -79,9 +79,9 @@ def _refuse_while_running(run: Run) -> None:
                 raise UserError(f"{run.paths.run_name} is being run; wait for it, then verify") from None
 
 
-def _names(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _names(records: Mapping[str, RunRecord]) -> list[str]:
     """Every recorded file, once, in the order in which stages read and wrote them."""
-    return list(dict.fromkeys(name for r in records.values() for kind in ("inputs", "outputs") for name in r[kind]))
+    return list(dict.fromkeys(name for r in records.values() for name in (*r.inputs, *r.outputs)))
 
 
 def _hash(name: str, root: Path) -> str | None:
@@ -96,40 +96,40 @@ def _locate(name: str, root: Path) -> Path | None:
 
 
 def _files(
-    records: Mapping[str, Mapping[str, Any]], made_by: Mapping[str, str], hashes: Mapping[str, str | None]
+    records: Mapping[str, RunRecord], made_by: Mapping[str, str], hashes: Mapping[str, str | None]
 ) -> Iterator[str]:
     for name, digest in hashes.items():
-        readers = [stage for stage, record in records.items() if name in record["inputs"]]
+        readers = [stage for stage, record in records.items() if name in record.inputs]
         stage = made_by.get(name) or readers[0]
         did = "wrote" if name in made_by else "read"
-        recorded = records[stage]["outputs" if name in made_by else "inputs"][name]
+        recorded = (records[stage].outputs if name in made_by else records[stage].inputs)[name]
         if digest is None:
             yield f"{name}: missing; {stage} {did} it"
         elif digest != recorded:
             yield f"{name}: edited since {stage} {did} it"
 
 
-def _stale(records: Mapping[str, Mapping[str, Any]], made_by: Mapping[str, str]) -> Iterator[str]:
+def _stale(records: Mapping[str, RunRecord], made_by: Mapping[str, str]) -> Iterator[str]:
     """Stages made from another state of a file than its own stage has written since."""
     for stage, record in records.items():
-        for name, digest in record["inputs"].items():
+        for name, digest in record.inputs.items():
             source = made_by.get(name)
-            if source and records[source]["outputs"][name] != digest:
+            if source and records[source].outputs[name] != digest:
                 yield f"{stage}: stale, as {source} has since written another {name}"
 
 
-def _notebooks(run: Run, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _notebooks(run: Run, records: Mapping[str, RunRecord]) -> Iterator[str]:
     for stage, record in records.items():
-        executed, source = run.paths.notebook(stage), _locate(record["notebook"], run.paths.root)
+        executed, source = run.paths.notebook(stage), _locate(record.notebook, run.paths.root)
         try:
             if source is None:
-                yield f"{stage}: its notebook {record['notebook']} is gone"
+                yield f"{stage}: its notebook {record.notebook} is gone"
             elif not executed.is_file():
                 yield f"{executed.name}: missing; {stage} wrote it"
             elif _code(executed) != _code(source):
-                yield f"{stage}: stale or edited, as {executed.name} does not hold the code of {record['notebook']}"
+                yield f"{stage}: stale or edited, as {executed.name} does not hold the code of {record.notebook}"
         except (ValueError, nbformat.ValidationError):
-            yield f"{executed.name}: damaged, or {record['notebook']} is"
+            yield f"{executed.name}: damaged, or {record.notebook} is"
 
 
 def _code(notebook: Path) -> list[str]:
@@ -141,15 +141,15 @@ def _code(notebook: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _profile(run: Run, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _profile(run: Run, records: Mapping[str, RunRecord]) -> Iterator[str]:
     # A stage is not run again for a section that it does not read, so that its record may hold an older digest. The
     # last stage reads the whole profile, and ran after `make reproduce` had found all others up to date.
     if LAST_STAGE in records:
-        if records[LAST_STAGE]["profile_digest"] != run.profile.digest():
+        if records[LAST_STAGE].profile_digest != run.profile.digest():
             yield f"{run.profile.name}: the profile has changed since; `make plan` says what this concerns"
         return
     for stage, record in records.items():
-        if record["profile_digest"] != run.profile.digest():
+        if record.profile_digest != run.profile.digest():
             yield f"{stage}: made with another state of the profile; `make plan` says whether this concerns it"
 
 

@@ -23,4 +23,4 @@ def test_held_out_pseudo_perplexity_is_that_of_the_evaluation(tmp_path: Path) ->
     scored = pseudo_perplexity(wrap(teacher, tokenizer, "teacher"), [texts[row] for row in sorted(rows)])
     assert 900 < len(scored.log_prob) < 1200
     ours = held_out.pseudo_perplexity(teacher, Precision("fp32"))
-    assert ours == pytest.approx(scored.summary()["corpus"], rel=1e-5)
+    assert ours == pytest.approx(scored.summary().corpus, rel=1e-5)

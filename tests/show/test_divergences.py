@@ -15,6 +15,7 @@ from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import divergences
 from robbertje_lib.show.divergences import GENERATED, NO_EVIDENCE, agree, cells_table, published_distance, sizes_table
 from robbertje_lib.show.tables import setting_table
+from tests.support.records import run_record
 from tests.support.result_files import World, make_run, write_results
 
 WORLD = World(
@@ -103,7 +104,8 @@ def test_sizes_are_ratios_of_ours_to_theirs(run: Run) -> None:
 
 
 def test_the_file_is_written_alike_twice_and_says_where_it_comes_from(run: Run, tmp_path: Path) -> None:
-    write_json(run.paths.record("90_claims_and_figures"), {"git": {"commit": "0123456789abcdef", "dirty": True}})
+    stage = "90_claims_and_figures"
+    run_record(stage, git={"commit": "0123456789abcdef", "dirty": True}).write(run, stage=stage)
     first = divergences.write_divergences(run, tmp_path / "first.md").read_bytes()
     assert first == divergences.write_divergences(run, tmp_path / "second.md").read_bytes()
     text = first.decode()

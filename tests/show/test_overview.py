@@ -8,6 +8,7 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import overview
 from robbertje_lib.show.figures import NotDrawn
+from tests.support.records import run_record
 from tests.support.result_files import make_run
 
 REPORT = "figures/smoke/report.html"
@@ -19,8 +20,7 @@ def run() -> Run:
 
 
 def record(run: Run, stage: str, seconds: float = 90.0) -> None:
-    content = {"started": "2026-11-22T18:00:00+00:00", "seconds": seconds, "peak_memory_bytes": 1_240_000_000}
-    artefacts.write_json(run.paths.record(stage), content)
+    run_record(stage, seconds=seconds).write(run, stage=stage)
 
 
 def finish(run: Run) -> None:

@@ -13,7 +13,6 @@ import pyarrow as pa
 from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.conclusions.gender_bias import conclude_bias
-from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.paths import RunPaths
 from robbertje_lib.experiment.profile import Profile, TeacherTraining, load_profile
 from robbertje_lib.experiment.results import corpus, efficiency, finetuning, gender_bias, pseudo_perplexity, training
@@ -21,6 +20,7 @@ from robbertje_lib.experiment.run import Run
 from robbertje_lib.known_answer import planted_bias
 from robbertje_lib.show import figures
 from robbertje_lib.tasks.metrics import METRICS, example_counts
+from tests.support.records import run_record
 
 SEEDS = (1, 2, 3)
 LABELS = ("B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -71,8 +71,8 @@ def make_concluded_run(folder: Path, pictures: Sequence[str]) -> Run:
     decide_claims(run)
     for name in pictures:
         figures.draw(run, name)
-    record = {"git": {"commit": "0123456789abcdef", "dirty": True}, "seconds": 75.0, "peak_memory_bytes": 2_000_000_000}
-    write_json(run.paths.record("40_pseudo_perplexity"), record)
+    stage, git = "40_pseudo_perplexity", {"commit": "0123456789abcdef", "dirty": True}
+    run_record(stage, git=git, seconds=75.0, peak_memory_bytes=2_000_000_000).write(run, stage=stage)
     return run
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from robbertje_lib.experiment import artefacts, paths
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.workflow import notebook_runs
 from robbertje_lib.workflow.notebook_runs import NotebookError, check_parameters, run_notebook
 from tests.support.standin import make_notebook
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "output"
 
 
-def _run(folder: Path, cells: list[str], parameters: dict | None = None, **options) -> dict:  # type: ignore[no-untyped-def]
+def _run(folder: Path, cells: list[str], parameters: dict | None = None, **options) -> RunRecord:  # type: ignore[no-untyped-def]
     notebook = make_notebook(folder / "source.ipynb", PARAMETERS, cells)
     return run_notebook(
         notebook,
@@ -53,25 +54,23 @@ def test_a_run_leaves_the_notebook_its_outputs_and_a_record(folder: Path) -> Non
     record = _run(folder, cells, {"seed": 7, "rate": 1}, inputs=[read], outputs=[written], threads=2)
 
     assert written.read_text() == "mini 7 1 ['a', 'b']"
-    assert record == {
-        key: value
-        for key, value in artefacts.read_json(folder / "run/records/stage.json").items()
-        if key != "schema_version"
-    }
-    assert record["parameters"] == {"profile": "mini", "seed": 7, "rate": 1, "names": ["a", "b"]}
-    assert record["inputs"] == {"read.txt": artefacts.sha256(read)}
-    assert record["outputs"] == {"run/written.txt": artefacts.sha256(written)}
-    assert record["seconds"] > 0.6
-    assert record["profile"] is None and record["profile_digest"] is None  # this notebook belongs to no profile
-    assert record["peak_memory_bytes"] > 150_000_000
-    assert record["packages"]["papermill"] and record["hardware"]["cores"] >= 1 and record["threads"] == 2
+    assert record == RunRecord.load(folder / "run/records/stage.json")
+    assert record.executed_sha256 == artefacts.sha256(folder / "run/stage.ipynb")
+    assert record.notebook_sha256 == artefacts.sha256(folder / "source.ipynb") and record.taken_from is None
+    assert record.parameters == {"profile": "mini", "seed": 7, "rate": 1, "names": ["a", "b"]}
+    assert record.inputs == {"read.txt": artefacts.sha256(read)}
+    assert record.outputs == {"run/written.txt": artefacts.sha256(written)}
+    assert record.seconds > 0.6
+    assert record.profile is None and record.profile_digest is None  # this notebook belongs to no profile
+    assert record.peak_memory_bytes > 150_000_000
+    assert record.packages["papermill"] and record.hardware.cores >= 1 and record.threads == 2
     executed = nbformat.read(folder / "run" / "stage.ipynb", 4)
     printed = "".join(
         o.text for c in executed.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream"
     )
     assert printed == f"2 2 0\n{sys.executable}\n"
     # Nothing tells where on this machine the run took place.
-    assert str(folder) not in json.dumps(executed.metadata) and str(folder) not in json.dumps(record)
+    assert str(folder) not in json.dumps(executed.metadata) and str(folder) not in record.model_dump_json()
     assert _files(folder) == {
         "source.ipynb",
         "read.txt",
@@ -225,8 +224,6 @@ def _command(folder: Path, *more: str) -> list[str]:
         "-m",
         "robbertje_lib.workflow.notebook_runs",
         *files,
-        "--events",
-        str(folder / "events.jsonl"),
         *more,
     ]
 
@@ -236,12 +233,29 @@ def test_the_command_line(folder: Path) -> None:
     given = ["-p", "profile=7", "-p", "seed=7", "-p", "names=['c']"]
     done = subprocess.run(_command(folder, *given), cwd=paths.PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["started", "finished"]
+    assert RunRecord.load(folder / "records" / "stage.json").parameters["seed"] == 7
 
     refused = subprocess.run(_command(folder, "-p", "sede=7"), cwd=paths.PROJECT, capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr == "error: source.ipynb has no parameter 'sede': did you mean 'seed'?\n"
+    reason = paths.failed_reason(folder, "stage")
+    assert refused.stderr == f"error: {reason.read_text()}"
+    assert subprocess.run(_command(folder, *given), cwd=paths.PROJECT).returncode == 0 and not reason.exists()
+
+
+def test_files_of_one_name_elsewhere_are_each_recorded(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "text.txt").write_text(name)
+    notebook = make_notebook(paths.output_root() / "source.ipynb", PARAMETERS, ["1"])
+    record = run_notebook(
+        notebook, paths.output_root() / "run" / "stage.ipynb", {},
+        record=paths.output_root() / "run" / "records" / "stage.json",
+        inputs=[folder / "a" / "text.txt", folder / "b" / "text.txt"],
+    )  # fmt: skip
+    hashes = [artefacts.sha256(folder / name / "text.txt") for name in ("a", "b")]
+    assert record.inputs == {"text.txt": hashes[0], "text.txt (2)": hashes[1]}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -1,6 +1,5 @@
 """Settings from the command line: what they make of a profile, and what they are refused for."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +13,13 @@ from hypothesis import strategies as st
 from robbertje_lib.__main__ import main
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.profile import HubTeacher, TeacherTraining, load_profile
-from robbertje_lib.experiment.run import open_run
-from robbertje_lib.workflow.overrides import derive
+from robbertje_lib.experiment.profile import HubTeacher, Profile, TeacherTraining, freeze_profile, load_profile
+from robbertje_lib.experiment.run import Run
+from robbertje_lib.workflow.resolve import resolve
 
 
-def _derived(assignments: str, profile: str = "demo") -> Any:
-    return load_profile(str(derive(profile, assignments)))
+def _derived(assignments: str, profile: str = "demo") -> Profile:
+    return resolve(profile, 1.0, assignments).profile
 
 
 def _written() -> list[str]:
@@ -28,16 +27,15 @@ def _written() -> list[str]:
 
 
 def test_the_example_of_the_readme() -> None:
-    path = derive("demo", "merge_probability=0.3 seeds=5")
-    profile, plain = load_profile(str(path)), load_profile("demo")
-    assert path == paths.output_root() / "papermill_runs/profiles/demo_merge_probability_0_3_seeds_5.yaml"
-    assert open_run(str(path)).paths.run.name == "demo_merge_probability_0_3_seeds_5"
+    run = resolve("demo", 1.0, "merge_probability=0.3 seeds=5")
+    profile, plain = run.profile, load_profile("demo")
+    assert run.paths.run == paths.output_root() / "papermill_runs/demo_merge_probability_0_3_seeds_5"
     assert (profile.corpus.merge_probability, profile.finetuning.seeds) == (0.3, [1, 2, 3, 4, 5])
     # Nothing else differs, so that every untouched stage has the digest it has in `demo`.
+    told = " Changed: corpus.merge_probability = 0.3, finetuning.seeds = 5."
     same = {"corpus": plain.corpus, "finetuning": plain.finetuning, "name": plain.name}
-    assert profile.model_copy(update=same) == plain
-    comment = path.read_text(encoding="utf-8").partition("\n\n")[0]
-    assert "demo" in comment and "corpus.merge_probability = 0.3" in comment and "finetuning.seeds = 5" in comment
+    assert profile.model_copy(update={**same, "description": plain.description}) == plain
+    assert profile.description == plain.description + told
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_the_example_of_the_readme() -> None:
         ("epochs=4", lambda p: p.finetuning.epochs == 4, "demo_epochs_4"),
         ("epochs=4.0", lambda p: p.finetuning.epochs == 4, "demo_epochs_4"),
         ("tokens=2_000_000", lambda p: p.teacher.tokens == 2_000_000, "demo_tokens_2000000"),
-        ("description='Mijn proef, één'", lambda p: p.description == "Mijn proef, één", None),
+        ("description='Mijn proef, één'", lambda p: p.description.startswith("Mijn proef, één Changed: description = "), None),
         ("shapes.bort={layers: 1, heads: 4, feed_forward: 64, teacher_layers: [3]}", lambda p: p.shapes["bort"].heads == 4, None),
     ],
 )  # fmt: skip
@@ -112,19 +110,15 @@ BAD = [
 @pytest.mark.parametrize(("assignments", "message"), BAD, ids=[assignments for assignments, _ in BAD])
 def test_each_fault_is_one_line_and_leaves_no_file(assignments: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        derive("demo", assignments)
+        _derived(assignments)
     assert message in str(error.value)
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
     assert _written() == []
 
 
 @pytest.mark.parametrize("other", ["seeds=5 merge_probability=0.3", "finetuning.seeds=5   corpus.merge_probability=.3"])
-def test_neither_order_nor_spelling_matters_and_the_same_file_is_left_alone(other: str) -> None:
-    first = derive("demo", "merge_probability=0.3 seeds=5")
-    os.utime(first, ns=(1, 1))
-    assert derive("demo", other) == first
-    assert first.stat().st_mtime_ns == 1
-    assert _written() == [first.name]
+def test_neither_order_nor_spelling_matters(other: str) -> None:
+    assert _derived(other) == _derived("merge_probability=0.3 seeds=5")
 
 
 @pytest.mark.parametrize(
@@ -138,14 +132,14 @@ def test_neither_order_nor_spelling_matters_and_the_same_file_is_left_alone(othe
     ],
 )
 def test_different_settings_never_share_a_name(one: str, other: str) -> None:
-    assert derive("demo", one) != derive("demo", other)
+    assert _derived(one).name != _derived(other).name
 
 
 def test_a_long_name_is_cut_and_ends_in_a_hash() -> None:
     long = "corpus.merge_probability=0.25 finetuning.early_stopping=2 significance.equivalence_margin=0.02"
-    one, other = derive("demo", f"{long}3"), derive("demo", f"{long}4")
-    assert len(one.stem) <= 61 and one != other
-    assert one.stem[:-9] == other.stem[:-9] and one.stem.startswith("demo_merge_probability_0_25_")
+    one, other = _derived(f"{long}3").name, _derived(f"{long}4").name
+    assert len(one) <= 61 and one != other
+    assert one[:-9] == other[:-9] and one.startswith("demo_merge_probability_0_25_")
 
 
 def test_the_users_own_text_is_still_found(tmp_path: Path) -> None:
@@ -173,17 +167,25 @@ def test_what_aliases_share_is_changed_where_it_is_named_only(tmp_path: Path) ->
     assert (students["shuffled"].shape, students["non_shuffled"].shape) == ("bort", "distilbert")
 
 
+def _frozen(run: Run) -> str:
+    freeze_profile(run.profile, run.paths.profile)
+    return str(run.paths.profile)
+
+
 def test_a_changed_profile_can_be_changed_again() -> None:
-    profile = _derived("seeds=2", str(derive("demo", "merge_probability=0.3")))
+    profile = _derived("seeds=2", _frozen(resolve("demo", 1.0, "merge_probability=0.3")))
     assert profile.name == "demo_merge_probability_0_3_seeds_2"
     assert (profile.corpus.merge_probability, profile.finetuning.seeds) == (0.3, [1, 2])
 
 
-def test_an_output_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("ROBBERTJE_OUTPUT", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="^cannot write below .*; set ROBBERTJE_OUTPUT to another folder$"):
-        derive("demo", "seeds=2")
+def test_settings_and_a_budget_go_together_but_not_on_sizes_scaled_already() -> None:
+    run = resolve("mini", 0.05, "pseudo_perplexity.lines=400")
+    assert run.paths.run_name.endswith("lines_400-budget0.05")
+    assert run.profile.pseudo_perplexity.lines == 20
+    with pytest.raises(
+        UserError, match=r"^SET seeds=2: .*profile.yaml is scaled already; name the profile it was made"
+    ):
+        _derived("seeds=2", _frozen(run))
 
 
 def test_make_passes_the_settings_as_they_are(tmp_path: Path) -> None:
@@ -209,6 +211,6 @@ def test_a_bad_setting_ends_the_command_with_one_line(capsys: pytest.CaptureFixt
 def test_whatever_is_set_the_answer_is_a_profile_or_one_line(text: str) -> None:
     for assignments in (text, f"seeds={text}", f"description={text}"):
         try:
-            derive("demo", assignments)
+            _derived(assignments)
         except UserError as error:
             assert "\n" not in str(error)

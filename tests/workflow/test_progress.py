@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.run import open_run
 from robbertje_lib.experiment.words import duration
-from robbertje_lib.workflow.progress import Earlier, Planned, Progress, announce, earlier_times
+from robbertje_lib.workflow.progress import Earlier, Planned, StageProgress, announce, earlier_times
+from tests.support.records import run_record
 
 PLANNED = [Planned("10_corpus", "not made yet"), Planned("20_teacher", "the profile changed")]
 
 
 def _record(run_name: str, stage: str, seconds: float, started: str, **machine: Any) -> None:
-    path = paths.RunPaths(run_name, paths.output_root()).record(stage)
-    write_json(path, {"seconds": seconds, "started": started, "hardware": {**hardware(), **machine}, "outputs": {}})
+    machine = {**hardware().model_dump(), **machine}
+    record = run_record(stage, seconds=seconds, started=started, hardware=machine)
+    record.save(paths.RunPaths(run_name, paths.output_root()).record(stage))
 
 
 def test_estimates_come_from_this_run_or_else_from_the_nearest() -> None:
@@ -61,12 +62,12 @@ def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
+def progress(monkeypatch: pytest.MonkeyPatch) -> StageProgress:
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    return Progress(PLANNED, {}, 100.0)
+    return StageProgress(PLANNED, {}, 100.0)
 
 
-def test_the_bar_goes_by_time_where_all_times_are_known(progress: Progress) -> None:
+def test_the_bar_goes_by_time_where_all_times_are_known(progress: StageProgress) -> None:
     assert progress.bar(100.0) == f"[{' ' * 20}] 0 of 2"
     progress.done.add("10_corpus")
     assert progress.bar(100.0) == f"[{'#' * 10}{' ' * 10}] 1 of 2"
@@ -77,11 +78,11 @@ def test_the_bar_goes_by_time_where_all_times_are_known(progress: Progress) -> N
     assert progress.bar(500.0) == f"[{'#' * 20}] 1 of 2, about 0 s left"  # slower than before
 
 
-def test_plain_lines_where_nobody_watches(progress: Progress, capsys: pytest.CaptureFixture[str]) -> None:
-    progress.take({"stage": "10_corpus", "event": "started"})
+def test_plain_lines_where_nobody_watches(progress: StageProgress, capsys: pytest.CaptureFixture[str]) -> None:
+    progress.start("10_corpus")
     progress.wait()
-    progress.take({"stage": "10_corpus", "event": "finished", "seconds": 7.2})
-    progress.take({"stage": "20_teacher", "event": "failed", "error": "no text; add some"})
+    progress.finish("10_corpus", 7.2, None)
+    progress.fail("20_teacher", "no text; add some")
     progress.close()
     assert capsys.readouterr().out.splitlines() == [
         "[0:00:00] 10_corpus ...",
@@ -91,12 +92,28 @@ def test_plain_lines_where_nobody_watches(progress: Progress, capsys: pytest.Cap
     assert progress.error == "no text; add some"
 
 
+def test_what_is_taken_over_is_told_and_takes_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    planned = [Planned("10_corpus", "not made yet", "demo"), Planned("20_teacher", "not made yet")]
+    before = {"20_teacher": Earlier(60.0, "demo")}
+    announce(open_run("demo"), planned, before, 2, 10**8, 10**10)
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "2 stages to run, 1 of them by taking over what another run has made:",
+        "  10_corpus                                    taken from demo",
+        "  20_teacher                                   not made yet (took 1 min 0 s last time)",
+        "These took 1 min 0 s in all before.",
+    ]
+    progress = StageProgress(planned, before, began=0.0)
+    assert progress.bar(0.0).endswith("0 of 2, about 1 min 0 s left")
+    progress.finish("10_corpus", 5.0, "demo")
+    assert "10_corpus taken from demo; 1 of 2 done, 1 left" in capsys.readouterr().out
+
+
 def test_a_live_line_in_a_terminal(
-    progress: Progress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    progress: StageProgress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    progress.take({"stage": "10_corpus", "event": "started"})
+    progress.start("10_corpus")
     progress.wait()
     progress.close()
     told = capsys.readouterr().out
@@ -111,5 +128,5 @@ def test_durations(seconds: float, words: str) -> None:
 
 
 def test_a_folder_beside_the_runs_is_no_run(tmp_path: Path) -> None:
-    (paths.output_root() / "papermill_runs/profiles").mkdir(parents=True)
+    (paths.output_root() / "papermill_runs/notes").mkdir(parents=True)
     assert earlier_times(open_run("demo"), ["10_corpus"]) == {}

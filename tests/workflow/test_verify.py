@@ -2,7 +2,6 @@
 
 import fcntl
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -10,8 +9,9 @@ import pytest
 
 from robbertje_lib.__main__ import main
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import read_json, sha256, write_json
+from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.workflow.verify import verify
 from tests.support.recorded_run import STAGES, recorded_run, write_profile
@@ -27,10 +27,8 @@ def _append(path: Path) -> None:
         stream.write(b" ")
 
 
-def _rewrite_record(run: Run, stage: str, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
-    record = read_json(run.paths.record(stage))
-    change(record)
-    write_json(run.paths.record(stage), record)
+def _rewrite_record(run: Run, stage: str, **changes: object) -> None:
+    RunRecord.read(run, stage=stage).model_copy(update=changes).write(run, stage=stage)
 
 
 def test_a_run_as_it_was_made(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,8 +37,7 @@ def test_a_run_as_it_was_made(run: Run, capsys: pytest.CaptureFixture[str]) -> N
     files = {
         name
         for path in run.paths.record("x").parent.iterdir()
-        for k in ("inputs", "outputs")
-        for name in read_json(path)[k]
+        for name in (*RunRecord.load(path).inputs, *RunRecord.load(path).outputs)
     }
     assert str(found) == f"{len(files)} files of {STAGES} stages: as recorded"
     assert main(["verify", str(paths.output_root() / "tiny.yaml")]) == 0
@@ -54,7 +51,8 @@ def test_an_edited_a_missing_and_a_stale_file(run: Run, capsys: pytest.CaptureFi
     teacher = run.paths.model("teacher") / "model.safetensors"
     _append(teacher)
     name = "papermill_runs/tiny/models/teacher/model.safetensors"
-    _rewrite_record(run, "20_teacher", lambda record: record["outputs"].update({name: sha256(teacher)}))
+    outputs = RunRecord.read(run, stage="20_teacher").outputs
+    _rewrite_record(run, "20_teacher", outputs={**outputs, name: sha256(teacher)})
     readers = ["30_distillation-merged", "30_distillation-non_shuffled", "40_pseudo_perplexity", "50_finetuning-dbrd",
                "60_gender_bias", "80_efficiency"]  # fmt: skip
     assert verify(run).findings == [
@@ -98,7 +96,7 @@ def test_another_profile(run: Run) -> None:
     assert verify(other).findings == ["tiny: the profile has changed since; `make plan` says what this concerns"]
     # A stage that did not need to run again keeps the digest of then.
     for stage in ("70_significance", "90_claims_and_figures"):
-        _rewrite_record(run, stage, lambda record: record.update(profile_digest=other.profile.digest()))
+        _rewrite_record(run, stage, profile_digest=other.profile.digest())
     assert verify(other).findings == []
     run.paths.record("90_claims_and_figures").unlink()
     assert sum("made with another state of the profile" in line for line in verify(other).findings) == STAGES - 2

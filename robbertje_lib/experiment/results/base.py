@@ -39,7 +39,11 @@ class ResultFile(Record):
     @classmethod
     def read(cls, run: Run, **names: str) -> Self:
         """Read the file. Raises `UserError` if it is missing, of another schema version, or not what it should be."""
-        path = cls.path(run, **names)
+        return cls.load(cls.path(run, **names))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """`read` for a file wherever it lies."""
         try:
             content = artefacts.read_json(path, cls.version)
             # Through JSON once more: strict validation takes a list for a tuple there, and nowhere else.
@@ -49,7 +53,11 @@ class ResultFile(Record):
 
     def write(self, run: Run, **names: str) -> None:
         """Write the file whole or not at all. names: what stands in braces in `where`."""
-        artefacts.write_json(self.path(run, **names), self.model_dump(mode="json"), self.version)
+        self.save(self.path(run, **names))
+
+    def save(self, path: Path) -> None:
+        """`write` for a file wherever it lies."""
+        artefacts.write_json(path, self.model_dump(mode="json"), self.version)
 
 
 class ResultTable:

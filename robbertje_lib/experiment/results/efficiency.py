@@ -5,16 +5,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from robbertje_lib.experiment.results.base import Record, ResultFile, ResultTable
-
-
-class Hardware(Record):
-    """A machine: the cores that this process may use, and the names of its NVIDIA GPUs."""
-
-    platform: str
-    processor: str
-    cores: int
-    memory_bytes: int
-    gpus: list[str]
+from robbertje_lib.experiment.results.record import Hardware
 
 
 class Spread(Record):

@@ -1,0 +1,164 @@
+"""Results of another run, taken over where running the stage again could only make the same.
+
+A stage of another run below the same output root is the same if all of its ingredients have the same digests. Files
+whose dates Snakemake watches are copied: it dates them anew, and a hard link would date those of the other run with
+them, and make the later stages there look outdated. The others, such as the data of a token store, are hard links.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robbertje_lib.experiment import artefacts, paths, provenance
+from robbertje_lib.experiment.artefacts import sha256
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.paths import recorded_name
+from robbertje_lib.experiment.profile import LAST_STAGE, Profile
+from robbertje_lib.experiment.results.record import Hardware, RunRecord
+from robbertje_lib.workflow.stage_call import StageCall
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All that a stage's results follow from. Files: name, within its run for a file of the run -> SHA-256."""
+
+    notebook: str
+    modules: dict[str, str]
+    settings: list[str]
+    inputs: dict[str, str]
+    threads: int
+    python: str
+    packages: dict[str, str]
+    machine: tuple[str, int, list[str]]
+
+    @classmethod
+    def of_call(cls, call: StageCall, inputs: Mapping[str, str]) -> "Ingredients":
+        """Those that a stage would run with, now. inputs: recorded name -> hash."""
+        modules = {recorded_name(module): sha256(module) for module in call.modules}
+        inputs = _within_run(inputs, call.run.name)
+        return cls(
+            sha256(call.notebook), modules, list(call.settings), inputs, call.threads,
+            provenance.python_version(), provenance.package_versions(), _machine(provenance.hardware()),
+        )  # fmt: skip
+
+    @classmethod
+    def of_record(cls, record: RunRecord, run: str) -> "Ingredients":
+        """Those that a stage of `run` did run with."""
+        inputs = _within_run(record.inputs, run)
+        return cls(
+            record.notebook_sha256, record.modules, record.settings, inputs, record.threads,
+            record.python, record.packages, _machine(record.hardware),
+        )  # fmt: skip
+
+
+def _machine(hardware: Hardware) -> tuple[str, int, list[str]]:
+    return hardware.processor, hardware.cores, hardware.gpus
+
+
+def _within_run(names: Mapping[str, str], run: str, new: str = "run/") -> dict[str, str]:
+    """`papermill_runs/demo/results/x.json` as `run/results/x.json`, or below another folder."""
+    old = f"papermill_runs/{run}/"
+    return {new + name.removeprefix(old) if name.startswith(old) else name: digest for name, digest in names.items()}
+
+
+def foresee(calls: Iterable[StageCall]) -> dict[str, str]:
+    """Which of the stages that are about to run will be taken over: stage -> run. calls: in the order of the stages."""
+    taken: dict[str, str] = {}
+    made: dict[Path, str | None] = {}  # by these stages: the hash of a file that will be taken, None for any other
+    for call in calls:
+        inputs: dict[str, str] = {}
+        for file, name in paths.recorded_names(call.inputs).items():
+            if digest := made[file] if file in made else sha256(file) if file.exists() else None:
+                inputs[name] = digest
+        made |= dict.fromkeys(call.outputs)
+        if len(inputs) < len(call.inputs):
+            continue
+        for run, record in _same_elsewhere(call, inputs):
+            files = {run / name: digest for name, digest in _within_run(record.outputs, run.name, "").items()}
+            files[run / call.executed.name] = record.executed_sha256
+            if all(file.is_file() and sha256(file) == digest for file, digest in files.items()):
+                taken[call.stage] = run.name
+                made |= {call.run / file.relative_to(run): digest for file, digest in files.items()}
+                break
+    return taken
+
+
+def take_over(
+    call: StageCall, parameters: dict[str, Any], inputs: dict[str, str], profile: Profile | None
+) -> RunRecord | None:
+    """Bring a stage's files from another run; the record of that, not written yet, or None if no run has the same.
+
+    parameters: as the notebook would see them. inputs: recorded name -> hash. What the other run has on disk must still
+    be what its record says, or it is passed over.
+    """
+    for run, record in _same_elsewhere(call, inputs):
+        call.record.unlink(missing_ok=True)
+        with suppress(_OtherContent, FileNotFoundError):
+            outputs = _within_run(record.outputs, run.name, "")
+            _bring(run, call, {**outputs, call.executed.name: record.executed_sha256})
+            here = f"{recorded_name(call.run)}/"
+            changed = {
+                "parameters": parameters,
+                "profile": profile.model_dump(mode="json") if profile else None,
+                "profile_digest": profile.digest() if profile else None,
+                "inputs": inputs,
+                "outputs": {here + name: digest for name, digest in outputs.items()},
+                "taken_from": run.name,
+            }
+            return record.model_copy(update=changed)
+    return None
+
+
+class _OtherContent(Exception):
+    """A file is not what its record says."""
+
+
+def _same_elsewhere(call: StageCall, inputs: Mapping[str, str]) -> Iterator[tuple[Path, RunRecord]]:
+    """Runs that have made the same, and their records; first those that made it themselves, the latest first."""
+    if call.stage == LAST_STAGE or not call.settings:  # its figures name the run; a call by hand says nothing
+        return
+    found = []
+    for path in call.run.parent.glob(f"[!.]*/records/{call.stage}.json"):
+        with suppress(UserError):  # damaged, or written before records had these fields
+            found.append((path.parent.parent, RunRecord.load(path)))
+    mine = Ingredients.of_call(call, inputs) if found else None
+    for run, record in sorted(found, key=lambda pair: (pair[1].taken_from is None, pair[1].started), reverse=True):
+        if run != call.run and Ingredients.of_record(record, run.name) == mine:
+            yield run, record
+
+
+def _bring(run: Path, call: StageCall, files: Mapping[str, str]) -> None:
+    """Files of `run` (name in it -> hash) to the same places of the call's run, folders whole; all of them, or none.
+
+    Raises `_OtherContent` or `FileNotFoundError` for a file that is not what it was.
+    """
+    folders = {Path(name).parent for name in files if Path(name).name in paths.STAND_FOR_FOLDERS}
+    with ExitStack() as stack:
+        places = {
+            unit: stack.enter_context(artefacts.atomic_path(call.run / unit))
+            for unit in {_unit(Path(name), folders) for name in files}
+        }
+        for name, digest in files.items():
+            unit = _unit(Path(name), folders)
+            target = places[unit] / Path(name).relative_to(unit)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(run / name, target, link=call.run / name not in (*call.outputs, call.executed))
+            if sha256(target) != digest:
+                raise _OtherContent
+
+
+def _unit(name: Path, folders: Iterable[Path]) -> Path:
+    """What appears at once, by a rename: a folder for which one of its files stands, or else a file."""
+    return name.parent if name.parent in folders else name
+
+
+def _copy(source: Path, target: Path, link: bool) -> None:
+    if link:
+        with suppress(OSError):  # on another device, or where there are no links
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
