@@ -7,11 +7,10 @@ import pytest
 
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.claims import ClaimsResult, ClaimVerdict
-from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import figures
 from robbertje_lib.show.report import write_report
-from robbertje_lib.show.tables import claims, formatting, significance
+from robbertje_lib.show.tables import claims, formatting
 from tests.support.result_files import make_concluded_run, make_run
 
 
