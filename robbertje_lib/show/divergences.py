@@ -5,7 +5,6 @@ The reasons are written by hand, in `data/divergences.yaml`; sizes and distances
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +14,25 @@ import pandas as pd
 import yaml
 
 from robbertje_lib.conclusions import published
+from robbertje_lib.conclusions.agreement import agreement
 from robbertje_lib.conclusions.comparisons import PSEUDO_PERPLEXITY
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import atomic_path, read_json
+from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE, TeacherTraining
 from robbertje_lib.experiment.provenance import commit
+from robbertje_lib.experiment.results.base import Interval
+from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.corpus import ArmResult
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult
+from robbertje_lib.experiment.results.finetuning import TaskScores
+from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
 from robbertje_lib.experiment.results.record import RunRecord
+from robbertje_lib.experiment.results.significance import SignificanceResult
+from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.figure_style import label, stamp
-from robbertje_lib.show.tables import claims_table, setting_table
+from robbertje_lib.show.tables.claims import claims_table, setting_table
 
 FILE = paths.PROJECT / "DIVERGENCES.md"
 GENERATED = "## By how much: "  # begins the part that comes from a run
@@ -65,26 +73,25 @@ def sizes_table(run: Run) -> pd.DataFrame:
 
 def _sizes(run: Run) -> Iterator[tuple[str, int, published.Published]]:
     """Name, our size and the paper's cell."""
-    profile, paper, result = run.profile, published.published_size, run.paths.result
+    profile, paper = run.profile, published.published_size
     arm, selection = "non_shuffled", profile.corpus.selections[0]
-    if profile.trained and result("corpus", f"{arm}.json").is_file():
-        size = read_json(result("corpus", f"{arm}.json"))["selections"][selection]["bytes"]
-        yield "text per arm, bytes", size, paper("arm", "bytes")
-    trained = [name for name in profile.trained if result("distillation", f"{name}.json").is_file()]
+    if profile.trained and ArmResult.exists(run, arm=arm):
+        yield "text per arm, bytes", ArmResult.read(run, arm=arm).selections[selection].bytes, paper("arm", "bytes")
+    trained = next((name for name in profile.trained if DistillationResult.exists(run, student=name)), None)
     if trained:
-        tokens = read_json(result("distillation", f"{trained[0]}.json"))["tokens"]
-        yield f"tokens that {label(trained[0])} was trained on", tokens, paper("student", "tokens")
+        tokens = DistillationResult.read(run, student=trained).tokens
+        yield f"tokens that {label(trained)} was trained on", tokens, paper("student", "tokens")
     if isinstance(profile.teacher, TeacherTraining):
         yield "vocabulary asked for, tokens", profile.tokenizer.vocabulary, paper("vocabulary", "tokens")
-    if result("efficiency.json").is_file():
-        models = read_json(result("efficiency.json"))["models"]
+    if EfficiencyResult.exists(run):
+        models = EfficiencyResult.read(run).models
         for name in (name for name in ("teacher", "non_shuffled", "bort") if name in models):
-            yield f"parameters of {label(name)}", models[name]["parameters"], paper(name, "parameters")
-    yield "held-out lines scored", read_json(result("pseudo_perplexity.json"))["lines"], paper("held-out", "lines")
+            yield f"parameters of {label(name)}", models[name].parameters, paper(name, "parameters")
+    yield "held-out lines scored", PseudoPerplexityResult.read(run).lines, paper("held-out", "lines")
     yield "fine-tuning runs per score", len(profile.finetuning.seeds), paper("fine-tuning", "seeds")
     for task in ("dbrd", "sick_nl"):
-        if result("scores", f"{task}.json").is_file():
-            test = read_json(result("scores", f"{task}.json"))["examples"]["test"]
+        if TaskScores.exists(run, task=task):
+            test = TaskScores.read(run, task=task).counts.examples["test"]
             yield f"test examples of {published.TITLES[task]}", test, paper(task, "test")
 
 
@@ -92,88 +99,55 @@ def cells_table(run: Run) -> pd.DataFrame:
     """Student minus teacher in each cell of the paper's table: the paper's distance, ours, and whether they agree.
 
     Scores are in points, pseudo-perplexity in nats per token, where student minus teacher is the logarithm of the ratio
-    of perplexities. They agree if the difference of the two distances could be 0, given both 95 % intervals, or given
-    ours alone where the paper's is not known. Students that the paper does not have are left out. On known-answer Dutch
-    nothing is compared. Raises `UserError` if `significance.json` is missing.
+    of perplexities. What agreement is, `agreement` says. Students that the paper does not have are left out. On
+    known-answer Dutch nothing is compared. Raises `UserError` if `significance.json` is missing.
     """
     rows = []
     evidence = run.profile.text == "real"
-    for row in read_json(run.paths.result("significance.json"))["comparisons"]:
-        theirs = published_distance(row["a"], row["task"]) if row["b"] == "teacher" else None
+    for row in SignificanceResult.read(run).comparisons:
+        theirs = published.published_difference(row.a, row.b, row.task) if row.b == "teacher" else None
         if theirs is None:
             continue
-        told = _told(row["task"])
-        ours = (row["difference"], *row["interval"])
         rows.append(
             {
-                "column": published.TITLES[row["task"]],
-                "student": label(row["a"]),
-                "paper": told(theirs),
-                "this run": told(ours),
-                "agree": ("yes" if agree(ours, theirs) else "no") if evidence else "not compared",
+                "column": published.TITLES[row.task],
+                "student": label(row.a),
+                "paper": _told(row.task, theirs.value, theirs.interval),
+                "this run": _told(row.task, row.difference, row.interval),
+                "agreement": agreement(row.interval, theirs.interval) if evidence else "not compared",
             }
         )
     order = {title: place for place, title in enumerate(published.TITLES.values())}
-    frame = pd.DataFrame(rows, columns=["column", "student", "paper", "this run", "agree"])
+    frame = pd.DataFrame(rows, columns=["column", "student", "paper", "this run", "agreement"])
     return frame.sort_values("column", key=lambda column: column.map(order), kind="stable").set_index("column")
+
+
+def _told(task: str, value: float, interval: Interval | None) -> str:
+    scale, digits, unit = (1, 2, " nats") if task == PSEUDO_PERPLEXITY else (100, 1, "")
+    bounds = ", ".join(f"{scale * bound:+.{digits}f}" for bound in interval or ())
+    return f"{scale * value:+.{digits}f}{f' [{bounds}]' if bounds else ''}{unit}".replace("-", "−")
 
 
 def scores_table(run: Run) -> pd.DataFrame:
     """One row per task and model: test score with its 95 % interval, the score of each seed, and the majority class."""
     rows = []
-    scores = read_json(run.paths.result("significance.json"))["scores"]
-    tasks = dict.fromkeys(row["task"] for row in scores)
-    majorities = {task: read_json(run.paths.result("scores", f"{task}.json"))["majority_baseline"] for task in tasks}
+    scores = SignificanceResult.read(run).scores
+    tasks = dict.fromkeys(row.task for row in scores)
+    majorities = {task: TaskScores.read(run, task=task).majority_baseline for task in tasks}
     for row in scores:
-        low, high = row["interval"]
+        low, high = row.interval
         rows.append(
             {
-                "task": row["task"],
-                "model": row["model"],
-                "score": f"{100 * row['score']:.1f}",
+                "task": row.task,
+                "model": row.model,
+                "score": f"{100 * row.score:.1f}",
                 "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
-                "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row["seeds"]),
-                "majority class": f"{100 * majorities[row['task']]:.1f}",
-                "test examples": f"{row['n']:,}",
+                "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row.seeds),
+                "majority class": f"{100 * majorities[row.task]:.1f}",
+                "test examples": f"{row.n:,}",
             }
         )
     return pd.DataFrame(rows).set_index("task")
-
-
-Distance = tuple[float, float, float]  # value, low, high; nan for bounds that are not known
-
-
-def published_distance(student: str, task: str) -> Distance | None:
-    """Student minus teacher in the paper's table: of scores in 0..1, or of log perplexities; None where it has none."""
-    if task != PSEUDO_PERPLEXITY:
-        return published.distances_to_teacher().get(student, {}).get(task)
-    cells = [published.published_score(model, task) for model in (student, "teacher")]
-    if student == "teacher" or any(cell is None or not isinstance(cell.value, float) for cell in cells):
-        return None
-    ours, theirs = (float(cell.value) for cell in cells if cell and cell.value)
-    return math.log(ours / theirs), math.nan, math.nan
-
-
-def agree(ours: Distance, theirs: Distance) -> bool:
-    """Whether two distances could be one: their difference within the root of the two squared half-widths.
-
-    Intervals that overlap a little may still belong to different values, hence not their overlap. A half-width that is
-    not known counts as 0.
-    """
-    half_widths = [(high - low) / 2 for _, low, high in (ours, theirs)]
-    reach = math.hypot(*(0.0 if math.isnan(width) else width for width in half_widths))
-    return abs(ours[0] - theirs[0]) <= reach
-
-
-def _told(task: str) -> Any:
-    scale, digits, unit = (1, 2, " nats") if task == PSEUDO_PERPLEXITY else (100, 1, "")
-
-    def told(distance: Distance) -> str:
-        value, low, high = (scale * part for part in distance)
-        interval = "" if math.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-        return f"{value:+.{digits}f}{interval}{unit}".replace("-", "−")
-
-    return told
 
 
 def introduction() -> str:
@@ -194,7 +168,7 @@ def introduction() -> str:
 
 def by_how_much(run: Run) -> str:
     """The part of `DIVERGENCES.md` that comes from the results of a run. Raises `UserError` if they are missing."""
-    claims = read_json(run.paths.result("claims.json"))
+    claims = ClaimsResult.read(run)
     parts = [f"{GENERATED}run `{run.paths.run_name}`", f"{_origin(run)}."]
     if run.profile.text != "real":
         parts.append(NO_EVIDENCE)
@@ -203,8 +177,8 @@ def by_how_much(run: Run) -> str:
         "### Distances to the teacher",
         "Student minus teacher, in points or, for pseudo-perplexity, in nats per token, with 95 % intervals. The "
         "paper's take each score as one run on the known test size; where that is unknown there is none, and for "
-        "pseudo-perplexity there never is. Distances agree if their difference could be 0 given both intervals: a wide "
-        "interval agrees with much, and says little.",
+        "pseudo-perplexity there never is. They agree on the direction if both intervals lie on the same side of 0; "
+        "where one holds 0, or the paper has none, that is undecided.",
         _markdown(cells_table(run)),
     ]
     parts += [

@@ -15,8 +15,10 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from robbertje_lib.evaluation.held_out import held_out_lines
-from robbertje_lib.experiment.artefacts import read_parquet
 from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.results.finetuning import Predictions
+from robbertje_lib.experiment.results.gender_bias import PronounProbe
+from robbertje_lib.experiment.results.pseudo_perplexity import TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.tasks import MASK, TaskData
@@ -88,7 +90,7 @@ def pronouns(run: Run, profession: str) -> pd.DataFrame:
 
 
 def _bias(run: Run) -> pd.DataFrame:
-    table = read_parquet(run.paths.result("gender_bias.parquet")).to_pandas()
+    table = PronounProbe.read(run).to_pandas()
     return table[table["form"] == "base"].astype({"model": str, "profession": str})
 
 
@@ -98,7 +100,7 @@ def lines(run: Run) -> dict[str, int]:
     The distance is that between the best and the worst model in the mean log-probability of a token. The menu shows
     how each line begins; the hundred lines that tell most are listed.
     """
-    table = read_parquet(run.paths.result("pseudo_perplexity.parquet")).to_pandas()
+    table = TokenLogProbs.read(run).to_pandas()
     mean = table.groupby(["line", "model"], observed=True)["log_prob"].mean().unstack()
     ordered = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable").index[:LISTED]
     text = held_out_lines(run, run.profile.pseudo_perplexity.lines)
@@ -111,7 +113,7 @@ def line_log_probs(run: Run, line: int) -> pd.DataFrame:
     The last row is the sum, the line's pseudo-log-likelihood. A model that cuts the line into other tokens has no value
     but that one. Raises `UserError` for a line that was not scored.
     """
-    table = read_parquet(run.paths.result("pseudo_perplexity.parquet"))
+    table = TokenLogProbs.read(run)
     rows = table.filter(pc.equal(table["line"], line)).to_pandas().astype({"model": str})
     if rows.empty:
         raise UserError(f"line {line} was not scored; choose one of explorers.lines(run)")
@@ -134,7 +136,7 @@ def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:
 
     The order is by the share of runs that get the example, all of it, right: from one half outwards.
     """
-    table = read_parquet(run.paths.result("predictions", f"{task}.parquet")).to_pandas()
+    table = Predictions.read(run, task=task).to_pandas()
     right = [_same(gold, said) for gold, said in zip(table["gold"], table["prediction"], strict=True)]
     share = table.assign(right=right).groupby("example_id", sort=False)["right"].mean()
     ordered = (share - 0.5).abs().sort_values(kind="stable").index[:LISTED]
@@ -153,7 +155,7 @@ def predictions(run: Run, task: str, example: str) -> pd.DataFrame:
     column a model: its seeds' label, or all their labels with how many seeds gave each. Raises `UserError` for an
     example that is not in the task's test split.
     """
-    table = read_parquet(run.paths.result("predictions", f"{task}.parquet"))
+    table = Predictions.read(run, task=task)
     rows = table.filter(pc.equal(table["example_id"], example)).to_pandas()
     if rows.empty:
         raise UserError(f"{task} has no test example '{example}'; choose one of explorers.examples(run, task, data)")

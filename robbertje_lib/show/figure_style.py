@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from robbertje_lib.corpus.arms import get_arm
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.provenance import commit, git_state
@@ -125,9 +126,13 @@ def _commit() -> str:
 def stamp(run: Run, code: str | None = None) -> str:
     """What every figure says of its origin: profile, budget, kind of text, run and commit (`+`: with changes).
 
+    And for arms that merge lines with which probability, so that the figures of a sweep can be told apart.
     code: the commit to name, if not that of this process.
     """
-    return f"{run.profile.stamp} · run {run.paths.run_name} · {code or _commit()}"
+    corpus = run.profile.corpus
+    merging = ", ".join(name for name in corpus.arms if get_arm(name).merges)
+    merged = f" · {merging} p = {corpus.merge_probability:g}" if merging else ""
+    return f"{run.profile.stamp}{merged} · run {run.paths.run_name} · {code or _commit()}"
 
 
 def save_figure(fig: Figure, run: Run, name: str, caption: str) -> SavedFigure:

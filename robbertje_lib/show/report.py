@@ -9,16 +9,19 @@ from typing import Any
 import jinja2
 
 from robbertje_lib.conclusions.instruments import failed
+from robbertje_lib.conclusions.published import CONFOUNDS, paper_comparisons
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import atomic_path, read_json
+from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import commit, hardware, package_versions
+from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.record import RunRecord
+from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import duration
 from robbertje_lib.show import figures
 from robbertje_lib.show.figure_style import stamp
-from robbertje_lib.show.tables import number, p_value
+from robbertje_lib.show.tables.formatting import number, p_value
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
 
@@ -29,8 +32,7 @@ def write_report(run: Run) -> Path:
     Everything that comes from results, names or records is escaped. Raises `UserError` if `claims.json` or
     `significance.json` is missing.
     """
-    claims = read_json(run.paths.result("claims.json"))
-    significance = read_json(run.paths.result("significance.json"))
+    claims, significance = ClaimsResult.read(run), SignificanceResult.read(run)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.DATA), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -43,10 +45,12 @@ def write_report(run: Run) -> Path:
         run_name=run.paths.run_name,
         stamp=stamp(run),
         claims=claims,
-        changing=list(dict.fromkeys(claim["claim"] for claim in claims["claims"] if claim["changes"])),
-        untested=[claim for claim in claims["claims"] if claim["verdict"] == "not_tested"],
-        failed=failed(claims["instruments"]),
+        changing=list(dict.fromkeys(claim.claim for claim in claims.claims if claim.changes)),
+        untested=[claim for claim in claims.claims if claim.verdict == "not_tested"],
+        failed=failed(claims.instruments),
         significance=significance,
+        paper=paper_comparisons(),
+        confounds=CONFOUNDS,
         pictures=_pictures(run),
         stages=stages,
         missing=[row["stage"] for row in stages if not row["done"]],

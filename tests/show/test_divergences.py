@@ -2,19 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.claims import CLAIMS, decide_claims
+from robbertje_lib.conclusions.claims.decide import CLAIMS, decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.experiment.artefacts import read_json, write_json
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import divergences
-from robbertje_lib.show.divergences import GENERATED, NO_EVIDENCE, agree, cells_table, published_distance, sizes_table
-from robbertje_lib.show.tables import setting_table
+from robbertje_lib.show.divergences import GENERATED, NO_EVIDENCE, cells_table, sizes_table
 from tests.support.records import run_record
 from tests.support.result_files import World, make_run, write_results
 
@@ -36,9 +32,6 @@ def decided(folder: Path, name: str, world: World) -> Run:
     run = make_run(folder, name, ("dbrd", "sick_nl"))
     write_results(run, world)
     compare_models(run)
-    for arm in ("non_shuffled", "merged"):
-        sizes = {selection: {"bytes": 20_000_000, "tokens": 5, "lines": 2} for selection in ("head", "same_lines")}
-        write_json(run.paths.result("corpus", f"{arm}.json"), {"selections": sizes})
     decide_claims(run)
     return run
 
@@ -60,43 +53,22 @@ def test_every_row_is_whole_and_every_claim_is_touched() -> None:
     assert {claim for row in rows for claim in row["claims"]} == {claim.id for claim in CLAIMS}
 
 
-def test_distances_of_the_paper() -> None:
-    assert published_distance("merged", "dbrd") == published.distances_to_teacher()["merged"]["dbrd"]
-    value, *bounds = published_distance("bort", "pseudo_perplexity") or ()
-    assert value == pytest.approx(math.log(26.44 / 7.76)) and all(map(math.isnan, bounds))
-    assert published_distance("teacher", "pseudo_perplexity") is None
-    assert published_distance("merged_same_lines", "dbrd") is None
-    assert published_distance("merged_same_lines", "pseudo_perplexity") is None
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ((0.0, -1.0, 1.0), (1.3, 0.3, 2.3), True),  # root of 2 is the reach
-        ((0.0, -1.0, 1.0), (1.5, 0.5, 2.5), False),  # though they overlap
-        ((0.0, -1.0, 1.0), (0.9, math.nan, math.nan), True),
-        ((0.0, -1.0, 1.0), (1.1, math.nan, math.nan), False),
-    ],
-)
-def test_agreement_takes_the_difference_of_two_distances(ours: Any, theirs: Any, expected: bool) -> None:
-    assert agree(ours, theirs) is expected
-
-
-def test_cells_say_how_far_and_whether_that_agrees(run: Run) -> None:
+def test_cells_say_how_far_and_whether_the_direction_agrees(run: Run) -> None:
     table = cells_table(run)
     assert list(table.index.unique()) == ["PPPL", "DBRD", "SICK-NL"]
     assert len(table) == 3 * 4  # students of the paper alone, not those on the same lines
     dbrd = table.loc["DBRD"].set_index("student")
-    assert dbrd.loc["bort", "agree"] == "no" and dbrd.loc["merged", "agree"] == "yes"  # planted: −40 and −1.5 points
+    assert dbrd.loc["bort", "agreement"] == "same direction"  # planted: −40 points
+    assert dbrd.loc["non-shuffled", "agreement"] == "same direction"  # planted: −5 points
     assert dbrd.loc["bort", "paper"].startswith("−4.8 [−6.")
     pppl = table.loc["PPPL"].set_index("student")
-    assert pppl.loc["non-shuffled", "agree"] == "yes" and pppl.loc["bort", "agree"] == "no"
+    assert set(pppl["agreement"]) == {"undecided"}  # the paper gives no interval
     assert pppl.loc["non-shuffled", "paper"] == "+0.51 nats"
 
 
 def test_sizes_are_ratios_of_ours_to_theirs(run: Run) -> None:
     table = sizes_table(run)
-    assert table.loc["text per arm, bytes", "ratio"] == "0.02"
+    assert table.loc["text per arm, bytes", "ratio"] == "0.001"
     assert table.loc["tokens that non-shuffled was trained on", "this run"] == "600,000"
     assert table.loc["parameters of teacher", "ratio"] == "0.06"
     assert table.loc["fine-tuning runs per score", "ratio"] == "3"
@@ -120,7 +92,7 @@ def test_the_file_is_written_alike_twice_and_says_where_it_comes_from(run: Run, 
 
 def test_known_answer_text_is_never_compared_with_the_paper(tmp_path: Path) -> None:
     run = decided(tmp_path, "smoke", WORLD)
-    assert set(cells_table(run)["agree"]) == {"not compared"}
+    assert set(cells_table(run)["agreement"]) == {"not compared"}
     assert NO_EVIDENCE in divergences.by_how_much(run)
 
 
@@ -130,10 +102,3 @@ def test_without_results_the_file_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"claims\.json is missing"):
         divergences.write_divergences(make_run(tmp_path), file)
     assert file.read_text() == "before"
-
-
-def test_claims_by_setting_show_where_the_conclusion_changes(run: Run) -> None:
-    table = setting_table(read_json(run.paths.result("claims.json")))
-    assert list(table.columns[:2]) == ["head, fast", "same lines, fast"]
-    assert len(table) == len(CLAIMS)
-    assert set(table["conclusion"]) <= {"", "CHANGES"}

@@ -12,8 +12,10 @@ from datasets import Dataset
 from robbertje_lib.evaluation.held_out import held_out_lines
 from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import read_parquet, write_parquet
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.finetuning import Predictions
+from robbertje_lib.experiment.results.gender_bias import PronounProbe
+from robbertje_lib.experiment.results.pseudo_perplexity import TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.show import explorers
@@ -46,18 +48,15 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
     teacher = scores.table("teacher").to_pandas().astype({"model": str})
     worse = teacher.assign(model="student", log_prob=teacher["log_prob"] - 0.1 * (teacher["line"] == 3))
     other = teacher.iloc[::2].assign(model="other", token_id=teacher["token_id"].iloc[::2] + 1)  # cuts lines otherwise
-    write_parquet(
-        run.paths.result("pseudo_perplexity.parquet"),
-        pa.Table.from_pandas(pd.concat([teacher, worse, other]), preserve_index=False),
-    )
+    TokenLogProbs.write(run, pa.Table.from_pandas(pd.concat([teacher, worse, other]), preserve_index=False))
     return run
 
 
 def test_the_line_on_which_models_differ_most_comes_first(scored: Run) -> None:
-    table = read_parquet(scored.paths.result("pseudo_perplexity.parquet")).to_pandas()
+    table = TokenLogProbs.read(scored).to_pandas()
     two = pa.Table.from_pandas(table[table["model"] != "other"], preserve_index=False)
     run = Run(scored.profile, paths.RunPaths("two", paths.output_root()))
-    write_parquet(run.paths.result("pseudo_perplexity.parquet"), two)
+    TokenLogProbs.write(run, two)
     Path(run.paths.held_out).parent.mkdir(parents=True)
     Path(run.paths.held_out).symlink_to(scored.paths.held_out)
     lines = explorers.lines(run)
@@ -68,7 +67,7 @@ def test_the_line_on_which_models_differ_most_comes_first(scored: Run) -> None:
 
 def test_a_line_shows_every_token_and_their_sum(scored: Run) -> None:
     table = explorers.line_log_probs(scored, 3)
-    stored = read_parquet(scored.paths.result("pseudo_perplexity.parquet")).to_pandas().query("line == 3")
+    stored = TokenLogProbs.read(scored).to_pandas().query("line == 3")
     text = held_out_lines(scored, 6)[3].split()
     (*places, last), (*tokens, total) = zip(*table.index, strict=True)
     assert all(token in (text[place - 1], "<unk>") for token, place in zip(tokens, places, strict=True))
@@ -98,13 +97,14 @@ def run() -> Run:
 
 def _bias(run: Run) -> None:
     rows = [
-        {"model": model, "template": template, "profession": profession, "form": form, "p_hij": p, "p_zij": 0.8 - p,
-         "p_ze": np.nan, "log_odds": np.log(p / (0.8 - p)), "lpbs": 0.0, "rank_difference": -1}
+        {"model": model, "template": template, "profession": profession, "profession_en": profession, "form": form,
+         "associated_gender": None, "p_hij": p, "p_zij": 0.8 - p, "p_ze": None, "p_other_case": 0.0, "rank_hij": 1,
+         "rank_zij": 2, "rank_difference": -1, "log_odds": np.log(p / (0.8 - p)), "lpbs": 0.0, "unknown": False}
         for model, shift in (("teacher", 0.0), ("bort", 0.2))
         for template in ("<mask> is een <T>.", "<mask> werkt als een <T>.")
         for profession, form, p in (("schilder", "base", 0.4 + shift), ("arts", "base", 0.4), ("schilderes", "female", 0.1))
     ]  # fmt: skip
-    write_parquet(run.paths.result("gender_bias.parquet"), pa.Table.from_pylist(rows))
+    PronounProbe.write(run, pa.Table.from_pylist(rows))
 
 
 def test_professions_that_models_see_differently_come_first(run: Run) -> None:
@@ -140,11 +140,12 @@ def test_a_text_shows_gold_and_the_label_of_every_seed(run: Run) -> None:
             "example_id": example,
             "gold": "ja",
             "prediction": label if example == "b" else "ja",
+            "n_tokens": 3,
         }
         for (model, seed), label in said.items()
         for example in ("a", "b")
     ]
-    write_parquet(run.paths.result("predictions", "dbrd.parquet"), pa.Table.from_pylist(rows))
+    Predictions.write(run, pa.Table.from_pylist(rows), task="dbrd")
     data = _data(
         "dbrd",
         [{"example_id": i, "text": text, "label": "ja"} for i, text in (("a", "Mooi."), ("b", "<b>Lang.</b> " * 60))],
@@ -173,10 +174,10 @@ def test_a_sentence_shows_its_words_and_how_the_seeds_voted(run: Run) -> None:
         ("bort", 2): ["B-LOC", "O"],
     }
     rows = [
-        {"model": model, "seed": seed, "example_id": "a", "gold": ["B-PER", "O"], "prediction": labels}
+        {"model": model, "seed": seed, "example_id": "a", "gold": ["B-PER", "O"], "prediction": labels, "n_tokens": 4}
         for (model, seed), labels in said.items()
     ]
-    write_parquet(run.paths.result("predictions", "ner.parquet"), pa.Table.from_pylist(rows))
+    Predictions.write(run, pa.Table.from_pylist(rows), task="ner")
     data = _data(
         "ner", [{"example_id": "a", "tokens": ["Emma", "loopt"], "labels": ["B-PER", "O"]}], "token_classification"
     )

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from robbertje_lib.experiment.artefacts import read_json, write_json
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.claims import ClaimsResult, ClaimVerdict
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import figures
 from robbertje_lib.show.report import write_report
-from robbertje_lib.show.tables import claims_table, comparison_table, instruments_table, number, score_table
+from robbertje_lib.show.tables import claims, formatting
 from tests.support.result_files import make_concluded_run, make_run
 
 
@@ -73,66 +73,44 @@ def test_figures_have_alt_texts_and_come_in_order(page: Page) -> None:
 
 
 def test_it_holds_claims_instruments_stages_and_what_is_missing(page: Page, run: Run) -> None:
-    result = read_json(run.paths.result("claims.json"))
-    for row in result["claims"]:
-        assert " ".join(row["claim"].split()) in page.text and " ".join(row["reason"].split()) in page.text
-    assert all(row["detail"] in page.text for row in result["instruments"])
+    result = ClaimsResult.read(run)
+    for row in result.claims:
+        assert " ".join(row.claim.split()) in page.text and " ".join(row.reason.split()) in page.text
+    assert all(row.detail in page.text for row in result.instruments)
+    assert "Gradients were accumulated" in page.text  # a confound
     assert "no evidence about the paper" in page.text
     assert "1 min" in page.text and "2,000 MB" in page.text and "0123456789+" in page.text
     missing = [stage for stage in run.profile.stages if stage not in page.text.split("Not run")[-1]]
     assert missing == ["40_pseudo_perplexity", "90_claims_and_figures"]
 
 
-def test_html_in_results_is_shown_not_run(run: Run, tmp_path: Path) -> None:
-    path = run.paths.result("claims.json")
-    before = path.read_bytes()
-    content = read_json(path)
-    content["claims"][0]["reason"] = "<script>alert('x')</script>"
-    write_json(path, {k: v for k, v in content.items() if k != "schema_version"})
+def changed_page(run: Run, place: int, **fields: object) -> tuple[Page, ClaimVerdict]:
+    """The page with other fields in one of the claims, and that claim."""
+    result = ClaimsResult.read(run)
+    claim = result.claims[place].model_copy(update=fields)
+    others = result.claims[:place], result.claims[place + 1 :]
     try:
-        hostile = Page(write_report(run).read_text(encoding="utf-8"))
+        result.model_copy(update={"claims": [*others[0], claim, *others[1]]}).write(run)
+        return Page(write_report(run).read_text(encoding="utf-8")), claim
     finally:
-        path.write_bytes(before)
-    assert "script" not in {tag for tag, _ in hostile.tags} and "alert('x')" in hostile.text
-    assert "<script>" not in claims_table({"claims": content["claims"]}).to_html()
+        result.write(run)
+
+
+def test_html_in_results_is_shown_not_run(run: Run) -> None:
+    page, claim = changed_page(run, 0, reason="<script>alert('x')</script>")
+    assert "script" not in {tag for tag, _ in page.tags} and "alert('x')" in page.text
+    table = claims.claims_table(ClaimsResult.read(run).model_copy(update={"claims": [claim]}))
+    assert "<script>" not in formatting.as_html(table)
 
 
 def test_a_conclusion_that_changes_between_settings_is_told_above_the_claims(run: Run, page: Page) -> None:
     assert "depends on the setting" not in page.text  # there is one
-    path = run.paths.result("claims.json")
-    before = path.read_bytes()
-    content = read_json(path)
-    content["claims"][2]["changes"] = True
-    write_json(path, {k: v for k, v in content.items() if k != "schema_version"})
-    try:
-        changed = Page(write_report(run).read_text(encoding="utf-8")).text
-    finally:
-        path.write_bytes(before)
-    told = changed.split("The conclusion depends on the setting")[1]
-    assert content["claims"][2]["claim"] in told.split("undecided")[0]
-    assert changed.count("another verdict in another setting") == 1
+    changed, claim = changed_page(run, 2, changes=True)
+    told = changed.text.split("The conclusion depends on the setting")[1]
+    assert claim.claim in told.split("undecided")[0]
+    assert changed.text.count("another verdict in another setting") == 1
 
 
 def test_without_claims_there_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"claims\.json is missing"):
         write_report(make_run(tmp_path))
-
-
-def test_tables_for_notebooks(run: Run) -> None:
-    significance, claims = read_json(run.paths.result("significance.json")), read_json(run.paths.result("claims.json"))
-    assert list(score_table(significance).index[:2]) == ["teacher", "non-shuffled"]
-    assert len(comparison_table(significance, "students")) == 6 * 2
-    assert len(instruments_table(claims)) == len(claims["instruments"])
-
-
-@pytest.mark.parametrize(
-    ("ours", "interval", "unit", "told"),
-    [
-        (-1.25, [-2.0, 0.5], "points", "−1.2 points [−2.0, +0.5]"),
-        (1.304, None, "x", "1.30×"),
-        (None, None, "x", "–"),
-        (0.2, [0.1, 0.3], "nats/token", "+0.200 nats/token [+0.100, +0.300]"),
-    ],
-)
-def test_numbers_read_well(ours: float | None, interval: list[float] | None, unit: str, told: str) -> None:
-    assert number({"ours": ours, "interval": interval, "unit": unit}) == told

@@ -1,0 +1,104 @@
+"""Tables of `90_claims_and_figures`: verdicts, instruments, and what the paper's own numbers can carry."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from robbertje_lib.conclusions.published import CONFOUNDS, TITLES, paper_comparisons
+from robbertje_lib.conclusions.time_to_quality import RecipeComparison
+from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.show.figure_style import label
+from robbertje_lib.show.tables.efficiency import FORMS
+from robbertje_lib.show.tables.formatting import MISSING, number, p_value
+
+
+def claims_table(result: ClaimsResult) -> pd.DataFrame:
+    """A row a claim and setting: verdict, whether another setting has another, our number, why, what is published."""
+    return pd.DataFrame(
+        [
+            {
+                "claim": row.claim,
+                "setting": row.setting,
+                "verdict": row.verdict.replace("_", " "),
+                "across settings": "CHANGES" if row.changes else "",
+                "this run": number(row),
+                "why": row.reason,
+                "published": row.published,
+            }
+            for row in result.claims
+        ]
+    )
+
+
+def setting_table(result: ClaimsResult) -> pd.DataFrame:
+    """Verdict of every claim in every setting, and where the conclusion changes; a dash where it cannot be tested."""
+    settings = dict.fromkeys(row.setting.replace("_", " ") for row in result.claims)
+    table: dict[str, dict[str, str]] = {}
+    for row in result.claims:
+        verdicts = table.setdefault(row.claim, {**dict.fromkeys(settings, MISSING), "conclusion": ""})
+        verdicts[row.setting.replace("_", " ")] = row.verdict.replace("_", " ")
+        if row.changes:
+            verdicts["conclusion"] = "CHANGES"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
+
+
+def instruments_table(result: ClaimsResult) -> pd.DataFrame:
+    """Instrument, planted truth, what was read, and whether it passed."""
+    frame = pd.DataFrame([check.model_dump() for check in result.instruments])
+    frame["passed"] = frame["passed"].map({True: "pass", False: "FAIL"})
+    return frame.rename(columns={"planted": "planted truth", "passed": "result"})
+
+
+def form_losses_table(result: ClaimsResult) -> pd.DataFrame:
+    """What each ONNX form of a model loses against torch, in nats a masked token, with its 95 % interval over lines."""
+    rows = [
+        {
+            "model": label(row.model),
+            "form": FORMS[row.form],
+            "loss": f"{row.difference:+.4f} [{row.interval[0]:+.4f}, {row.interval[1]:+.4f}]",
+        }
+        for row in result.form_losses
+    ]
+    return pd.DataFrame(rows, columns=["model", "form", "loss"]).set_index(["model", "form"])
+
+
+def recipe_table(comparisons: Sequence[RecipeComparison]) -> pd.DataFrame:
+    """What `compare_recipes` gave, a row a pair; seconds are of training alone. Empty where no recipes are paired."""
+    rows = [
+        {
+            "published": row.published,
+            "other": row.other,
+            "pseudo_perplexity": row.end.pseudo_perplexity,
+            "seconds": row.end.training_seconds,
+            "tokens": row.end.tokens,
+            "reached_seconds": row.reached and row.reached.training_seconds,
+            "reached_tokens": row.reached and row.reached.tokens,
+            "share": row.share,
+            "other_ends_with": row.curves[row.other][-1].pseudo_perplexity,
+        }
+        for row in comparisons
+    ]
+    return pd.DataFrame(rows).round(3)
+
+
+def paper_table() -> pd.DataFrame:
+    """Every pair of the paper's main table with what its test sizes allow."""
+    return pd.DataFrame(
+        [
+            {
+                "task": TITLES[row.task],
+                "pair": f"{label(row.a)} − {label(row.b)}",
+                "points": f"{100 * row.difference:+.1f}",
+                "p": p_value(row.p),
+                "Holm": p_value(row.adjusted_p),
+                "n": row.n or "unknown",
+            }
+            for row in paper_comparisons()
+        ]
+    )
+
+
+def confound_table() -> pd.DataFrame:
+    """What else differs between the paper's models, and what it could explain."""
+    rows = [(row.what, row.explains, row.certainty) for row in CONFOUNDS]
+    return pd.DataFrame(rows, columns=["what differs", "could explain", "certainty"])
