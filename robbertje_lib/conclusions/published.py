@@ -10,11 +10,8 @@ from math import log, sqrt
 from typing import Literal
 
 import numpy as np
-from statsmodels.stats.power import NormalIndPower
-from statsmodels.stats.proportion import proportion_effectsize, proportions_ztest
 
 from robbertje_lib.experiment.results.base import Interval
-from robbertje_lib.statistics.significance import holm
 
 Certainty = Literal["confirmed", "inferred", "not available", "recollected"]
 
@@ -284,6 +281,8 @@ def paper_comparisons(alpha: float = 0.05) -> list[PaperComparison]:
     examples, which makes it conservative, and that each score is one run of one seed, which makes it
     optimistic. Holm adjusts over all testable pairs. PPPL has no per-line values and is left out.
     """
+    from robbertje_lib.statistics.significance import holm  # not above: `make plan` reads the table alone
+
     models = list(dict.fromkeys(cell.row for cell in RESULTS))
     # A comparison reads student against teacher, as everywhere else.
     pairs = [(b, a) if a == "teacher" else (a, b) for a, b in combinations(models, 2)]
@@ -293,6 +292,8 @@ def paper_comparisons(alpha: float = 0.05) -> list[PaperComparison]:
 
 
 def _paper_comparison(task: str, a: str, b: str, alpha: float) -> PaperComparison:
+    from statsmodels.stats.proportion import proportions_ztest
+
     sample, scores = SAMPLE_SIZES[task], [value / 100 for value in _values(a, b, task)]
     p = None
     if sample.size:
@@ -309,6 +310,9 @@ def _values(a: str, b: str, task: str) -> list[float]:
 
 def _size_needed(a: float, b: float, alpha: float) -> int | None:
     """Test examples per model with which an unpaired test finds this difference with power 0.8."""
+    from statsmodels.stats.power import NormalIndPower
+    from statsmodels.stats.proportion import proportion_effectsize
+
     if a == b:
         return None
     return int(np.ceil(NormalIndPower().solve_power(abs(proportion_effectsize(a, b)), alpha=alpha, power=0.8)))

@@ -4,10 +4,11 @@ Two students of the same arm, selection and shape differ in their recipe alone. 
 lines (`training.HeldOut`); the clock stands still while they are evaluated.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.training import DistillationResult, HeldOutPoint
-from robbertje_lib.experiment.run import Run
 
 PUBLISHED = "as_published"
 
@@ -32,9 +33,9 @@ class RecipeComparison:
         return None if self.reached is None else self.reached.training_seconds / self.end.training_seconds
 
 
-def recipe_pairs(run: Run) -> list[tuple[str, str]]:
-    """(student of the published recipe, student of another recipe), alike in all else."""
-    students = run.profile.students
+def recipe_pairs(profile: Profile) -> list[tuple[str, str]]:
+    """(student of the published recipe, student of another recipe), alike in all else; both distilled here."""
+    students = {name: profile.students[name] for name in profile.trained}
     return [
         (published, other)
         for published, a in students.items()
@@ -43,13 +44,11 @@ def recipe_pairs(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def compare_recipes(run: Run) -> list[RecipeComparison]:
-    """One row a pair whose results exist."""
+def compare_recipes(profile: Profile, students: Mapping[str, DistillationResult]) -> list[RecipeComparison]:
+    """One row a pair of the profile. students: by name, all that were distilled."""
     rows = []
-    for published, other in recipe_pairs(run):
-        if not all(DistillationResult.exists(run, student=name) for name in (published, other)):
-            continue
-        curves = {name: DistillationResult.read(run, student=name).held_out_curve for name in (published, other)}
+    for published, other in recipe_pairs(profile):
+        curves = {name: students[name].held_out_curve for name in (published, other)}
         end = curves[published][-1]
         reached = next((p for p in curves[other] if p.pseudo_perplexity <= end.pseudo_perplexity), None)
         rows.append(RecipeComparison(published, other, curves, end, reached))

@@ -6,20 +6,23 @@ figures, and markers and line styles carry the same distinction in print without
 
 import base64
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from robbertje_lib.corpus.arms import get_arm
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.provenance import commit, git_state
 from robbertje_lib.experiment.run import Run
+
+if TYPE_CHECKING:
+    from IPython.display import Image
+    from matplotlib.figure import Figure
 
 PALETTE = {
     "teacher": "#222222",
@@ -61,6 +64,7 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
 }
 WIDTH = 7.2  # inches: a page's text width
+SHOWN_WIDTH = 860  # pixels, in a notebook
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,17 @@ def looks(models: Iterable[str]) -> dict[str, Look]:
     return found
 
 
-def new_figure(width: float = WIDTH, height: float = 3.0) -> Figure:
+def styled() -> AbstractContextManager[None]:
+    """Within it everything is drawn in `STYLE`."""
+    import matplotlib  # not above: `make plan` lists the figures, and should not wait for it
+
+    return matplotlib.rc_context(STYLE)
+
+
+def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
     """An empty figure of this size in inches; drawn without pyplot, which would keep every figure in memory."""
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -109,7 +122,7 @@ class SavedFigure:
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self.png.read_bytes()).decode()
         return (
-            f'<img alt="{escape(self.caption, quote=True)}" style="max-width:100%;width:860px" '
+            f'<img alt="{escape(self.caption, quote=True)}" style="max-width:100%;width:{SHOWN_WIDTH}px" '
             f'src="data:image/png;base64,{picture}">'
         )
 
@@ -135,7 +148,7 @@ def stamp(run: Run, code: str | None = None) -> str:
     return f"{run.profile.stamp}{merged} · run {run.paths.run_name} · {code or _commit()}"
 
 
-def save_figure(fig: Figure, run: Run, name: str, caption: str) -> SavedFigure:
+def save_figure(fig: "Figure", run: Run, name: str, caption: str) -> SavedFigure:
     """Write `figures/<run>/<name>.svg` and `.png`, stamped in the picture and in the metadata.
 
     caption: one or two sentences that stand in for the picture, kept as its description and used as alt text.
@@ -143,18 +156,26 @@ def save_figure(fig: Figure, run: Run, name: str, caption: str) -> SavedFigure:
     """
     if not name.replace("_", "").isalnum():
         raise UserError(f"figure name '{name}': use letters, digits and underscores only")
-    origin = stamp(run)
-    with matplotlib.rc_context(STYLE):
-        if not any(text.get_gid() == "stamp" for text in fig.texts):
-            fig.text(0.0, -0.01, origin, gid="stamp", fontsize=6, color=GREY, va="top")
-        metadata = {
-            "svg": {"Title": name, "Description": caption, "Source": origin, "Creator": "robbertje_lib", "Date": None},
-            "png": {"Title": name, "Description": caption, "Source": origin, "Software": "robbertje_lib"},
-        }
-        files = {kind: run.paths.figures / f"{name}.{kind}" for kind in metadata}
-        for kind, path in files.items():
-            with atomic_path(path) as temporary:
-                fig.savefig(
-                    temporary, format=kind, dpi=180, metadata=metadata[kind], bbox_inches="tight", pad_inches=0.08
-                )
+    told = {"Title": name, "Description": caption, "Source": stamp(run)}
+    metadata = {"svg": {**told, "Creator": "robbertje_lib", "Date": None}, "png": {**told, "Software": "robbertje_lib"}}
+    files = {kind: run.paths.figures / f"{name}.{kind}" for kind in metadata}
+    for kind, path in files.items():
+        with atomic_path(path) as temporary:
+            _write(fig, run, temporary, format=kind, metadata=metadata[kind])
     return SavedFigure(name, caption, files["svg"], files["png"])
+
+
+def inline(fig: "Figure", run: Run, caption: str) -> "Image":
+    """The same picture for a notebook, with the caption as alt text; nothing is saved."""
+    from IPython.display import Image
+
+    png = BytesIO()
+    _write(fig, run, png, format="png")
+    return Image(png.getvalue(), width=SHOWN_WIDTH, alt=caption)
+
+
+def _write(fig: "Figure", run: Run, file: Path | BytesIO, **kind: Any) -> None:
+    with styled():
+        if not any(text.get_gid() == "stamp" for text in fig.texts):
+            fig.text(0.0, -0.01, stamp(run), gid="stamp", fontsize=6, color=GREY, va="top")
+        fig.savefig(file, dpi=180, bbox_inches="tight", pad_inches=0.08, **kind)

@@ -17,7 +17,7 @@ from robbertje_lib.experiment.provenance import read_records
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import duration
 from robbertje_lib.show.figure_style import SavedFigure
-from robbertje_lib.show.figures import CAPTIONS, NotDrawn
+from robbertje_lib.show.figures import NotDrawn, get_figure
 
 DONE, FAILED, UNDER_WAY, NOT_RUN = "done", "failed", "under way", "not run"
 
@@ -107,7 +107,7 @@ def saved_figure(run: Run, name: str) -> SavedFigure | NotDrawn:
     svg, png = (run.paths.figures / f"{name}.{kind}" for kind in ("svg", "png"))
     if not (svg.is_file() and png.is_file()):
         return NotDrawn(name, f"{name}.svg and {name}.png yet")
-    return SavedFigure(name, CAPTIONS[name], svg, png)
+    return SavedFigure(name, get_figure(name).caption, svg, png)
 
 
 def settings_table(run: Run) -> pd.DataFrame:

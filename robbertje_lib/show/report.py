@@ -62,8 +62,8 @@ def write_report(run: Run) -> Path:
 
 
 def _pictures(run: Run) -> list[dict[str, str]]:
-    """The saved figures as data URIs: those of `figures.CAPTIONS` in their order, then any others by name."""
-    order = {name: place for place, name in enumerate(figures.CAPTIONS)}
+    """The saved figures as data URIs: those of `figures` in their order, then any others by name."""
+    order = {name: place for place, name in enumerate(figures.all_figures())}
     files = sorted(run.paths.figures.glob("*.svg"), key=lambda file: (order.get(file.stem, len(order)), file.stem))
     return [
         {

@@ -7,13 +7,11 @@ claim of likeness, and never contradicts a claim of difference: that takes an in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from scipy import special
 
+from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.significance import Difference, equivalence_test, holm, sample_factor
-
-Verdict = Literal["supported", "contradicted", "undecided", "not_tested"]
 
 
 @dataclass(frozen=True)

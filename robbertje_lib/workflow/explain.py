@@ -26,7 +26,6 @@ from robbertje_lib.show.report import PACKAGES
 
 WIDTH = 100
 DIGITS = 16  # of a hash, in the tree; the records hold all 64
-TRAINING = r"/(teacher|distillation/\w+)\.json$"
 DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
 
 
@@ -188,12 +187,10 @@ class _Tree:
 
     def _drawn_from(self, figure: str, inputs: Mapping[str, str]) -> dict[str, str]:
         """Of what stage 90 read, the files that this figure shows."""
-        needed = figures.NEEDS.get(figure)
-        if needed is None and figure in figures.CAPTIONS:  # the curves of training, from whatever was trained
-            return {name: digest for name, digest in inputs.items() if re.search(TRAINING, name)}
         outputs = {**inputs, **self._record(LAST_STAGE)["outputs"]}
-        wanted = {_recorded_name(self.place.result(name), self.place.root) for name in needed or ()}
-        return {name: digest for name, digest in outputs.items() if name in wanted} or dict(inputs)
+        results, drawn = f"{_recorded_name(self.place.results, self.place.root)}/", figures.all_figures().get(figure)
+        shown = {name: digest for name, digest in outputs.items() if drawn and drawn.reads(name.removeprefix(results))}
+        return shown or dict(inputs)
 
     def _stage(self, depth: int, stage: str) -> None:
         """A stage and everything before it; only named if it has been told."""

@@ -14,8 +14,9 @@ from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.base import Interval, ResultFile
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.significance import Difference
-from robbertje_lib.statistics.verdicts import Finding, Verdict, majority
+from robbertje_lib.statistics.verdicts import Finding, majority
 
 MANY = 1e9  # degrees of freedom of a standard error that is as good as known
 NO_STUDENTS = "the profile has no such pair of students in this setting"

@@ -9,8 +9,9 @@ from robbertje_lib.conclusions.claims import base
 from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
 from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult, ModelCosts
+from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.significance import Difference
-from robbertje_lib.statistics.verdicts import Verdict, every, judge_better
+from robbertje_lib.statistics.verdicts import every, judge_better
 
 IMPLIED = "implied by the aim of distillation"
 

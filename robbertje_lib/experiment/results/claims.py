@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
-from robbertje_lib.statistics.verdicts import Verdict
+from robbertje_lib.statistics import Verdict
 
 
 class FindingRow(Record):

@@ -1,0 +1,46 @@
+"""Whether a model does better on long inputs: score by length bin, a panel a task."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robbertje_lib.experiment.results.significance import SignificanceResult
+from robbertje_lib.show.figure_style import looks
+from robbertje_lib.show.figures import Figure, Results
+from robbertje_lib.show.panels import grid, legend, score_label, task_title
+
+if TYPE_CHECKING:
+    from matplotlib import figure as matplotlib_figure
+
+
+def plot(results: Results) -> "matplotlib_figure.Figure":
+    scores = results[SignificanceResult].by_length
+    models = list(dict.fromkeys(name for task in scores.values() for name in task.models))
+    styles = looks(models)
+    fig, panels = grid(len(scores), columns=3, height=2.0)
+    for axes, (task, result) in zip(panels, scores.items(), strict=False):
+        for number, (model, values) in enumerate(result.models.items()):
+            look = styles[model]
+            x = np.arange(len(values)) + (number - (len(models) - 1) / 2) * 0.7 / len(models)
+            axes.vlines(x, *(100 * np.array([v.interval for v in values]).T), color=look.colour, linewidth=1.3)
+            axes.plot(x, [100 * v.score for v in values], look.marker, color=look.colour, markersize=3.5)
+        edges = [f"{b.low}–{b.high}" if b.low < b.high else str(b.low) for b in result.bins]
+        axes.set_xticks(range(len(edges)), edges, fontsize=7)
+        axes.set_title(f"{task_title(task)} ({score_label(result.metric)})")
+        axes.grid(axis="x", visible=False)
+    fig.supxlabel("tokens of the input, special tokens included", fontsize=9)
+    fig.supylabel("score, %", fontsize=9)
+    legend(fig, panels, len(scores), styles)
+    return fig
+
+
+FIGURE = Figure(
+    name="scores_by_length",
+    caption=(
+        "Test score by length of the input, in bins of about equally many test examples: mean over "
+        "seeds with its 95 % interval over examples."
+    ),
+    needs=(SignificanceResult,),
+    plot=plot,
+    order=80,
+)

@@ -1,0 +1,51 @@
+"""How soon one recipe reaches what the published one ends with: a panel a pair of students."""
+
+from typing import TYPE_CHECKING
+
+from robbertje_lib.conclusions.time_to_quality import compare_recipes, recipe_pairs
+from robbertje_lib.experiment.results.training import DistillationResult
+from robbertje_lib.show.figure_style import GREY, label, looks
+from robbertje_lib.show.figures import Figure, Results
+from robbertje_lib.show.panels import grid, plain_log_ticks
+
+if TYPE_CHECKING:
+    from matplotlib import figure as matplotlib_figure
+
+
+def plot(results: Results) -> "matplotlib_figure.Figure":
+    rows = compare_recipes(results.profile, results.each(DistillationResult))
+    fig, panels = grid(len(rows), columns=2, height=3.0)
+    for axes, row in zip(panels, rows, strict=False):
+        styles = looks(row.curves)
+        for name, curve in row.curves.items():
+            look = styles[name]
+            axes.plot([p.training_seconds for p in curve], [p.pseudo_perplexity for p in curve], look.line,
+                      marker=look.marker, color=look.colour, label=look.label)  # fmt: skip
+        axes.axhline(row.end.pseudo_perplexity, color=GREY, linestyle=":", linewidth=1)
+        told = f"{label(row.other)} does not get there"
+        if row.reached is not None:
+            seconds = row.reached.training_seconds
+            when = f"is there after {seconds:.0f} s" if seconds else "starts below it"
+            told = f"{label(row.other)} {when}, {label(row.published)} after {row.end.training_seconds:.0f} s"
+        axes.annotate(told, (1, row.end.pseudo_perplexity), (0, -8), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", ha="right", va="top", fontsize=7, color=GREY)  # fmt: skip
+        axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis, *axes.get_ylim())
+        axes.set_xlabel("seconds of training")
+        axes.legend()
+    panels[0].set_ylabel("held-out pseudo-perplexity")
+    return fig
+
+
+FIGURE = Figure(
+    name="time_to_quality",
+    caption=(
+        "Held-out pseudo-perplexity against seconds of training (evaluation not counted) for two "
+        "recipes on the same arm and shape. The dotted line is what the published recipe ends with."
+    ),
+    needs=(DistillationResult,),
+    plot=plot,
+    applies=lambda profile: bool(recipe_pairs(profile)),
+    lacking="two students that differ in their recipe alone",
+    order=40,
+)
