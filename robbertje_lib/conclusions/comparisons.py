@@ -169,11 +169,13 @@ def _compare(
 ) -> Comparison:
     data = replicates.data
     difference = replicates.difference(a, b, rng, 1 - settings.alpha)
-    seeds = min(len(data.counts[a]), len(data.counts[b]))
-    paired = [
-        _paired_p(data, data.counts[a][seed], data.counts[b][seed], settings.permutations, rng) for seed in range(seeds)
-    ]
-    paired_name = "exact McNemar" if data.one_answer_each else "permutation"
+    of_seeds = list(zip(data.counts[a], data.counts[b], strict=False))  # as many as both have
+    if data.one_answer_each:
+        paired_name, paired = "exact McNemar", [mcnemar_exact(x[:, 0], y[:, 0]) for x, y in of_seeds]
+    else:
+        paired_name = "permutation"
+        paired = [permutation_test(x, y, data.metric, settings.permutations, rng) for x, y in of_seeds]
+    seeds = len(of_seeds)
     means = float(replicates.models[a].scores.mean()), float(replicates.models[b].scores.mean())
     p = difference.p if seeds > 1 else paired[0]
     return Comparison(
@@ -198,18 +200,6 @@ def _compare(
         effect_size=effect_size(*means) if data.task != PSEUDO_PERPLEXITY else None,
         detectable_difference=detectable_difference(difference, settings.alpha),
     )
-
-
-def _paired_p(
-    data: TaskCounts,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    permutations: int,
-    rng: np.random.Generator,
-) -> float:
-    if data.one_answer_each:
-        return mcnemar_exact(a[:, 0], b[:, 0])
-    return permutation_test(a, b, data.metric, permutations, rng)
 
 
 def _score(replicates: Replicates, model: str, settings: Significance, rng: np.random.Generator) -> Score:
