@@ -1,7 +1,7 @@
 """Every comparison of a run, from the stored predictions: no model is loaded, so anyone can re-examine it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import combinations
 
@@ -29,9 +29,10 @@ from robbertje_lib.experiment.results.significance import (
 )
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.statistics import calibration
-from robbertje_lib.statistics.resampling import bootstrapped_scores, percentile_interval, ratio, scores_by_seed
+from robbertje_lib.statistics.resampling import bootstrapped_scores, percentile_interval, ratio
 from robbertje_lib.statistics.significance import (
     Difference,
+    Resampled,
     bootstrap_difference,
     detectable_difference,
     effect_size,
@@ -39,6 +40,7 @@ from robbertje_lib.statistics.significance import (
     holm,
     mcnemar_exact,
     permutation_test,
+    resample,
 )
 
 FAMILIES = {
@@ -69,38 +71,28 @@ class Replicates:
     """Scores of all models on the same redrawn test examples, from which every pair's interval follows."""
 
     data: TaskCounts
-    scores: dict[str, NDArray[np.floating]]  # model -> (seeds,)
-    drawn: dict[str, NDArray[np.floating]]  # model -> (resamples, seeds)
+    models: dict[str, Resampled]
 
     @classmethod
     def draw(cls, data: TaskCounts, resamples: int, rng: np.random.Generator) -> "Replicates":
-        stacked = bootstrapped_scores(np.concatenate(list(data.counts.values())), data.metric, resamples, rng)
-        ends = np.cumsum([len(counts) for counts in data.counts.values()])[:-1]
-        drawn = dict(zip(data.counts, np.split(stacked, ends, axis=1), strict=True))
-        return cls(data, {m: scores_by_seed(counts, data.metric) for m, counts in data.counts.items()}, drawn)
+        drawn = resample(list(data.counts.values()), data.metric, resamples, rng)
+        return cls(data, dict(zip(data.counts, drawn, strict=True)))
 
-    def difference(self, a: str, b: str, rng: np.random.Generator, level: float = 0.95) -> Difference:
+    def difference(self, a: str, b: str, rng: np.random.Generator, level: float) -> Difference:
         """a - b over seeds and examples, or over examples alone where there is one seed."""
-        return _difference(
-            (self.scores[a], self.drawn[a]), (self.scores[b], self.drawn[b]), self.data.examples, rng, level
-        )
+        return _difference(self.models[a], self.models[b], rng, level)
 
-    def interval(self, model: str, rng: np.random.Generator, level: float = 0.95) -> Difference:
+    def interval(self, model: str, rng: np.random.Generator, level: float) -> Difference:
         """The score of one model, as its difference from a constant 0."""
-        own = self.scores[model], self.drawn[model]
-        return _difference(own, (np.zeros_like(own[0]), np.zeros_like(own[1])), self.data.examples, rng, level)
+        own = self.models[model]
+        zero = replace(own, scores=np.zeros_like(own.scores), drawn=np.zeros_like(own.drawn))
+        return _difference(own, zero, rng, level)
 
 
-def _difference(
-    a: tuple[NDArray[np.floating], NDArray[np.floating]],
-    b: tuple[NDArray[np.floating], NDArray[np.floating]],
-    examples: int,
-    rng: np.random.Generator,
-    level: float,
-) -> Difference:
-    if min(len(a[0]), len(b[0])) == 1:
-        return bootstrap_difference(a[0], b[0], a[1], b[1], examples, level)
-    return hierarchical_difference(a[0], b[0], a[1], b[1], examples, rng, level)
+def _difference(a: Resampled, b: Resampled, rng: np.random.Generator, level: float) -> Difference:
+    if min(len(a.scores), len(b.scores)) == 1:
+        return bootstrap_difference(a, b, level)
+    return hierarchical_difference(a, b, rng, level)
 
 
 def compare_models(run: Run) -> SignificanceResult:
@@ -177,12 +169,14 @@ def _compare(
 ) -> Comparison:
     data = replicates.data
     difference = replicates.difference(a, b, rng, 1 - settings.alpha)
-    seeds = min(len(data.counts[a]), len(data.counts[b]))
-    paired = [
-        _paired_p(data, data.counts[a][seed], data.counts[b][seed], settings.permutations, rng) for seed in range(seeds)
-    ]
-    paired_name = "exact McNemar" if data.one_answer_each else "permutation"
-    means = float(replicates.scores[a].mean()), float(replicates.scores[b].mean())
+    of_seeds = list(zip(data.counts[a], data.counts[b], strict=False))  # as many as both have
+    if data.one_answer_each:
+        paired_name, paired = "exact McNemar", [mcnemar_exact(x[:, 0], y[:, 0]) for x, y in of_seeds]
+    else:
+        paired_name = "permutation"
+        paired = [permutation_test(x, y, data.metric, settings.permutations, rng) for x, y in of_seeds]
+    seeds = len(of_seeds)
+    means = float(replicates.models[a].scores.mean()), float(replicates.models[b].scores.mean())
     p = difference.p if seeds > 1 else paired[0]
     return Comparison(
         family=family,
@@ -208,18 +202,6 @@ def _compare(
     )
 
 
-def _paired_p(
-    data: TaskCounts,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    permutations: int,
-    rng: np.random.Generator,
-) -> float:
-    if data.one_answer_each:
-        return mcnemar_exact(a[:, 0], b[:, 0])
-    return permutation_test(a, b, data.metric, permutations, rng)
-
-
 def _score(replicates: Replicates, model: str, settings: Significance, rng: np.random.Generator) -> Score:
     own = replicates.interval(model, rng, 1 - settings.alpha)
     return Score(
@@ -228,7 +210,7 @@ def _score(replicates: Replicates, model: str, settings: Significance, rng: np.r
         model=model,
         score=own.value,
         interval=(max(0.0, own.low), min(1.0, own.high)),
-        seeds=replicates.scores[model].tolist(),
+        seeds=replicates.models[model].scores.tolist(),
         n=replicates.data.examples,
     )
 
@@ -237,9 +219,9 @@ def _mismatches(run: Run, replicates: Replicates) -> Iterator[Mismatch]:
     """Scores that fine-tuning reported and that the stored predictions do not give; there should be none."""
     data = replicates.data
     runs = TaskScores.read(run, task=data.task).runs
-    for model, recomputed in replicates.scores.items():
+    for model, recomputed in replicates.models.items():
         own = sorted((r for r in runs if r.model == model), key=lambda r: r.seed)
-        for reported, value in zip(own, recomputed.tolist(), strict=True):
+        for reported, value in zip(own, recomputed.scores.tolist(), strict=True):
             told = reported.metrics.get(data.metric_name)
             if told is None or abs(told - value) > 1e-6:
                 yield Mismatch(task=data.task, model=model, seed=reported.seed, reported=told, recomputed=value)

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from robbertje_lib.conclusions.instruments import failed
-from robbertje_lib.conclusions.published import CONFOUNDS, paper_comparisons
+from robbertje_lib.conclusions.published import paper_comparisons, published_tables
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.profile import LAST_STAGE
@@ -50,7 +50,7 @@ def write_report(run: Run) -> Path:
         failed=failed(claims.instruments),
         significance=significance,
         paper=paper_comparisons(),
-        confounds=CONFOUNDS,
+        confounds=published_tables().confounds,
         pictures=_pictures(run),
         stages=stages,
         missing=[row["stage"] for row in stages if not row["done"]],

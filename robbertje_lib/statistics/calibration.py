@@ -83,54 +83,35 @@ def bootstrap_apart(
     return min(1.0, 2 * (min(below, RESAMPLES - below) + 1) / (RESAMPLES + 1))
 
 
-@dataclass(frozen=True)
-class CalibratedTest:
-    """A test under study. `offered` tests must keep their level; the others are the shortcuts."""
-
-    name: str
-    data: str  # a key of `DATA`
-    offered: bool
-    p_value: Callable[[NDArray[np.float64], NDArray[np.float64], np.random.Generator], float]
-
-
 MARGIN = 0.08  # of the equivalence test under study; its null is a true difference of this size
 
-DATA: dict[str, Callable[[int, float, np.random.Generator], Simulated]] = {
-    "accuracy": simulate_accuracy,
-    "entity F1": simulate_entities,
-    "accuracy over seeds": lambda n, d, rng: simulate_accuracy(n, d, rng, SEEDS, SEED_SPREAD),
-    # The two hypotheses change places, so that "difference 0" is again the null: here models differ by the margin.
-    "alike": lambda n, d, rng: simulate_accuracy(n, MARGIN - d, rng, SEEDS, SEED_SPREAD),
+# Every test under study: p of the counts of two models. Those offered must keep their level.
+TESTS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], Metric, np.random.Generator], float]] = {
+    "exact McNemar": lambda a, b, metric, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0]),
+    "permutation": lambda a, b, metric, rng: permutation_test(a, b, metric, RESAMPLES, rng),
+    "paired bootstrap": lambda a, b, metric, rng: paired_bootstrap(a, b, metric, RESAMPLES, rng).p,
+    "unpaired z": lambda a, b, metric, rng: unpaired_z(a, b),
+    "bootstrap apart": bootstrap_apart,
+    "hierarchical bootstrap": lambda a, b, metric, rng: hierarchical_bootstrap(a, b, metric, RESAMPLES, rng).p,
+    "McNemar of one seed": lambda a, b, metric, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0]),
+    "equivalence": lambda a, b, metric, rng: equivalence_test(
+        hierarchical_bootstrap(a, b, metric, RESAMPLES, rng), MARGIN
+    ),
 }
+SHORTCUTS = {"unpaired z", "bootstrap apart", "McNemar of one seed"}  # not offered
 
-TESTS = (
-    CalibratedTest("exact McNemar", "accuracy", True, lambda a, b, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0])),
-    CalibratedTest("permutation", "accuracy", True, lambda a, b, rng: permutation_test(a, b, ratio, RESAMPLES, rng)),
-    CalibratedTest(
-        "paired bootstrap", "accuracy", True, lambda a, b, rng: paired_bootstrap(a, b, ratio, RESAMPLES, rng).p
+# Kind of data -> how it is simulated, its metric, the tests that run on it.
+DATA: dict[str, tuple[Callable[[int, float, np.random.Generator], Simulated], Metric, tuple[str, ...]]] = {
+    "accuracy": (simulate_accuracy, ratio, ("exact McNemar", "permutation", "paired bootstrap", "unpaired z")),
+    "entity F1": (simulate_entities, f1, ("permutation", "paired bootstrap", "bootstrap apart")),
+    "accuracy over seeds": (
+        lambda n, d, rng: simulate_accuracy(n, d, rng, SEEDS, SEED_SPREAD),
+        ratio,
+        ("hierarchical bootstrap", "McNemar of one seed"),
     ),
-    CalibratedTest("unpaired z", "accuracy", False, lambda a, b, rng: unpaired_z(a, b)),
-    CalibratedTest("permutation", "entity F1", True, lambda a, b, rng: permutation_test(a, b, f1, RESAMPLES, rng)),
-    CalibratedTest(
-        "paired bootstrap", "entity F1", True, lambda a, b, rng: paired_bootstrap(a, b, f1, RESAMPLES, rng).p
-    ),
-    CalibratedTest("bootstrap apart", "entity F1", False, lambda a, b, rng: bootstrap_apart(a, b, f1, rng)),
-    CalibratedTest(
-        "hierarchical bootstrap",
-        "accuracy over seeds",
-        True,
-        lambda a, b, rng: hierarchical_bootstrap(a, b, ratio, RESAMPLES, rng).p,
-    ),
-    CalibratedTest(
-        "McNemar of one seed", "accuracy over seeds", False, lambda a, b, rng: mcnemar_exact(a[0, :, 0], b[0, :, 0])
-    ),
-    CalibratedTest(
-        "equivalence",
-        "alike",
-        True,
-        lambda a, b, rng: equivalence_test(hierarchical_bootstrap(a, b, ratio, RESAMPLES, rng), MARGIN),
-    ),
-)
+    # The two hypotheses change places, so that "difference 0" is again the null: here models differ by the margin.
+    "alike": (lambda n, d, rng: simulate_accuracy(n, MARGIN - d, rng, SEEDS, SEED_SPREAD), ratio, ("equivalence",)),
+}
 
 
 @dataclass(frozen=True)
@@ -155,17 +136,16 @@ def calibration_study(
 ) -> list[Rejections]:
     """Rejection rates of every test at difference 0 and beyond; all tests of one kind of data see the same sets."""
     rates = []
-    for number, (kind, simulate) in enumerate(DATA.items()):
-        tests = [test for test in TESTS if test.data == kind]
+    for number, (kind, (simulate, metric, tests)) in enumerate(DATA.items()):
         for difference in (0.0, *differences):
             rng = np.random.default_rng([seed, number, round(difference * 1e6)])
             runs = power_simulations if difference else simulations
             rejected = np.zeros(len(tests), int)
             for _ in range(runs):
                 a, b = simulate(EXAMPLES, difference, rng)
-                rejected += [test.p_value(a, b, rng) <= alpha for test in tests]
+                rejected += [TESTS[test](a, b, metric, rng) <= alpha for test in tests]
             for test, count in zip(tests, rejected.tolist(), strict=True):
                 low, high = proportion_confint(count, runs, method="beta")
-                interval = float(low), float(high)
-                rates.append(Rejections(test.name, kind, test.offered, difference, count / runs, interval, runs))
+                interval, offered = (float(low), float(high)), test not in SHORTCUTS
+                rates.append(Rejections(test, kind, offered, difference, count / runs, interval, runs))
     return rates

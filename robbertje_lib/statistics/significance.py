@@ -7,6 +7,7 @@ Which test for what follows Dror et al. (2018): exact McNemar for paired accurac
 the error rates of every test offered here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,83 +65,59 @@ def permutation_test(
     return float((np.count_nonzero(permuted >= observed - 1e-12) + 1) / (permutations + 1))
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """The scores of one model, and those on redrawn test examples."""
+
+    scores: NDArray[np.floating]  # (seeds,)
+    drawn: NDArray[np.floating]  # (resamples, seeds)
+    examples: int
+
+
+def resample(models: Sequence[Counts], metric: Metric, resamples: int, rng: np.random.Generator) -> list[Resampled]:
+    """Every model scored on the same draws of test examples with replacement, so that any two of them are paired."""
+    counts = [by_seed(model) for model in models]
+    drawn = bootstrapped_scores(np.concatenate(counts), metric, resamples, rng)
+    ends = np.cumsum([len(own) for own in counts])[:-1]
+    parts = zip(counts, np.split(drawn, ends, axis=1), strict=True)
+    return [Resampled(scores_by_seed(own, metric), part, own.shape[1]) for own, part in parts]
+
+
 def paired_bootstrap(
-    counts_a: Counts,
-    counts_b: Counts,
-    metric: Metric,
-    resamples: int,
-    rng: np.random.Generator,
-    level: float = 0.95,
+    counts_a: Counts, counts_b: Counts, metric: Metric, resamples: int, rng: np.random.Generator
 ) -> Difference:
     """Percentile interval of a - b over test examples drawn with replacement, the same draw for both.
 
     p re-centres the replicates on no difference (Berg-Kirkpatrick et al. 2012), p = (r + 1) / (R + 1). Seeds,
     where there are several, are averaged and taken as fixed.
     """
-    a, b = by_seed(counts_a), by_seed(counts_b)
-    replicates = bootstrapped_scores(np.concatenate([a, b]), metric, resamples, rng)
-    return bootstrap_difference(
-        scores_by_seed(a, metric),
-        scores_by_seed(b, metric),
-        replicates[:, : len(a)],
-        replicates[:, len(a) :],
-        a.shape[1],
-        level,
-    )
+    a, b = resample([counts_a, counts_b], metric, resamples, rng)
+    return bootstrap_difference(a, b)
 
 
-def bootstrap_difference(
-    scores_a: NDArray[np.floating],
-    scores_b: NDArray[np.floating],
-    replicates_a: NDArray[np.floating],
-    replicates_b: NDArray[np.floating],
-    examples: int,
-    level: float = 0.95,
-) -> Difference:
-    """`paired_bootstrap` from replicates already drawn: scores (seeds,), replicates (resamples, seeds)."""
-    value = scores_a.mean() - scores_b.mean()
-    drawn = replicates_a.mean(axis=1) - replicates_b.mean(axis=1)
+def bootstrap_difference(a: Resampled, b: Resampled, level: float = 0.95) -> Difference:
+    """`paired_bootstrap` from replicates already drawn."""
+    value = a.scores.mean() - b.scores.mean()
+    drawn = a.drawn.mean(axis=1) - b.drawn.mean(axis=1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     beyond = np.count_nonzero(np.abs(drawn - value) >= abs(value) - 1e-12)
     p = (beyond + 1) / (len(drawn) + 1)
-    return Difference(float(value), float(low), float(high), float(p), float(drawn.std(ddof=1)), float(examples - 1))
+    return Difference(float(value), float(low), float(high), float(p), float(drawn.std(ddof=1)), float(a.examples - 1))
 
 
 def hierarchical_bootstrap(
-    counts_a: Counts,
-    counts_b: Counts,
-    metric: Metric,
-    resamples: int,
-    rng: np.random.Generator,
-    level: float = 0.95,
+    counts_a: Counts, counts_b: Counts, metric: Metric, resamples: int, rng: np.random.Generator
 ) -> Difference:
     """Interval and p of a - b for other test examples and other seeds: both are drawn with replacement.
 
     counts_a: (seeds_a, examples, k), counts_b: (seeds_b, examples, k), at least two seeds each (ValueError).
     See `hierarchical_difference`.
     """
-    a, b = by_seed(counts_a), by_seed(counts_b)
-    replicates = bootstrapped_scores(np.concatenate([a, b]), metric, resamples, rng)
-    return hierarchical_difference(
-        scores_by_seed(a, metric),
-        scores_by_seed(b, metric),
-        replicates[:, : len(a)],
-        replicates[:, len(a) :],
-        a.shape[1],
-        rng,
-        level,
-    )
+    a, b = resample([counts_a, counts_b], metric, resamples, rng)
+    return hierarchical_difference(a, b, rng)
 
 
-def hierarchical_difference(
-    scores_a: NDArray[np.floating],
-    scores_b: NDArray[np.floating],
-    replicates_a: NDArray[np.floating],
-    replicates_b: NDArray[np.floating],
-    examples: int,
-    rng: np.random.Generator,
-    level: float = 0.95,
-) -> Difference:
+def hierarchical_difference(a: Resampled, b: Resampled, rng: np.random.Generator, level: float = 0.95) -> Difference:
     """`hierarchical_bootstrap` from replicates of the examples already drawn.
 
     With a handful of seeds a plain bootstrap of seeds is far too narrow: S seeds redrawn S at a time understate
@@ -149,18 +126,18 @@ def hierarchical_difference(
     the variance (Satterthwaite 1946). What a seed happens to get right on this test set counts three times in such
     draws (Owen 2007): between seeds, among examples, and in both together; it is taken out twice.
     """
-    seeds = len(scores_a), len(scores_b)
+    seeds = len(a.scores), len(b.scores)
     if min(seeds) < 2:
         raise ValueError(f"the models have {seeds[0]} and {seeds[1]} seeds; two or more each are needed")
-    value = scores_a.mean() - scores_b.mean()
-    drawn = _mean_of_drawn_seeds(replicates_a, rng) - _mean_of_drawn_seeds(replicates_b, rng)
-    repeated = 2 * (_seed_by_example(replicates_a) + _seed_by_example(replicates_b))
-    of_seeds = [scores_a.var(ddof=1) / seeds[0], scores_b.var(ddof=1) / seeds[1]]
+    value = a.scores.mean() - b.scores.mean()
+    drawn = _mean_of_drawn_seeds(a.drawn, rng) - _mean_of_drawn_seeds(b.drawn, rng)
+    repeated = 2 * (_seed_by_example(a.drawn) + _seed_by_example(b.drawn))
+    of_seeds = [a.scores.var(ddof=1) / seeds[0], b.scores.var(ddof=1) / seeds[1]]
     variance = max(drawn.var(ddof=1) - repeated, sum(of_seeds))
     parts = [*of_seeds, variance - sum(of_seeds)]
-    freedoms = [seeds[0] - 1, seeds[1] - 1, examples - 1]
+    freedoms = [seeds[0] - 1, seeds[1] - 1, a.examples - 1]
     weight = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
-    degrees = float(variance**2 / weight) if weight else float(examples - 1)
+    degrees = float(variance**2 / weight) if weight else float(a.examples - 1)
     error = float(np.sqrt(variance))
     reach = float(special.stdtrit(degrees, (1 + level) / 2)) * error
     p = 2 * _t_tail(abs(value), error, degrees)

@@ -33,18 +33,16 @@ def _better_on_long(evidence: Evidence, setting: Setting) -> Decision:
         replicates = Replicates.draw(data.subset(chosen), evidence.run.profile.significance.bootstrap, rng)
         difference = replicates.difference(merged, ordered, rng, 1 - evidence.alpha)
         findings += judge_better({f"{data.task}, {third} third": difference}, evidence.margin, evidence.alpha)
-    verdict, factor = every(findings[:1])
     on_long, on_short = (f"{100 * finding.difference.value:+.1f}" for finding in findings)
     reason = f"{data.task} inputs of {long:.0f} tokens or more: {on_long} points; of {short:.0f} or fewer: {on_short}"
-    return base.decision(verdict, reason, factor, f"long {base.SAMPLE}", findings, base.headline(findings[0]))
+    return base.decision(every(findings[:1]), reason, f"long {base.SAMPLE}", findings, base.headline(findings[0]))
 
 
 def _better_on_long_on_paper() -> Decision:
     findings = judge_better({"dbrd": base.differences_on_paper("merged", "non_shuffled")["dbrd"]}, 0.01, 0.05)
-    verdict, factor = every(findings)
     against = base.differences_on_paper("merged", "shuffled")["dbrd"]
     reason = f"DBRD against non-shuffled; against shuffled {100 * against.value:+.1f} points, p = {against.p:.2f}"
-    return base.decision(verdict, reason, factor, "test examples", findings, base.headline(findings[0]))
+    return base.decision(every(findings), reason, "test examples", findings, base.headline(findings[0]))
 
 
 SHUFFLED_ALIKE = Claim(

@@ -137,19 +137,22 @@ def differences_on_paper(a: str, b: str) -> dict[str, Difference]:
 
 def decide_by_majority(findings: list[Finding], what: str, sample: str) -> Decision:
     """The verdict of most tasks; the headline is the mean difference. what: what is asked of each task."""
-    verdict, factor = majority(findings)
     counts = {o: sum(f.outcome == o for f in findings) for o in ("supported", "contradicted", "undecided")}
     reason = (
         f"{what}: yes on {counts['supported']}, no on {counts['contradicted']}, undecided on "
         f"{counts['undecided']} of {len(findings)} tasks"
     )
-    return decision(verdict, reason, factor, sample, findings, _mean(findings))
+    return decision(majority(findings), reason, sample, findings, _mean(findings))
 
 
 def decision(
-    verdict: Verdict, reason: str, factor: float, sample: str, findings: list[Finding], headline: tuple[float, Interval]
+    ruling: tuple[Verdict, float], reason: str, sample: str, findings: list[Finding], headline: tuple[float, Interval]
 ) -> Decision:
-    """A decision that says, where it is undecided, how many times the `sample` would decide it."""
+    """A decision that says, where it is undecided, how many times the `sample` would decide it.
+
+    ruling: of `verdicts.every` or `verdicts.majority`.
+    """
+    verdict, factor = ruling
     bounded = factor if verdict == "undecided" and factor != float("inf") else None
     if bounded:
         reason += f"; about {factor:.{1 if factor < 10 else 0}f} times the {sample} would decide it"

@@ -27,11 +27,10 @@ def _less_biased(evidence: Evidence, setting: Setting) -> Decision:
         raise NotTested("no comparison of these students with the teacher")
     metric = METRIC if METRIC in less else next(iter(less))
     judged = {name: judge_better(differences, 0.0, evidence.alpha) for name, differences in less.items()}
-    verdict, factor = every(judged[metric])
     told = ", ".join(f"{name}: {every(findings)[0].replace('_', ' ')}" for name, findings in judged.items())
     worst = min(judged[metric], key=lambda f: f.difference.value)
     reason = f"by metric, {told}; shown is {worst.what} by {metric}"
-    return base.decision(verdict, reason, factor, "professions", judged[metric], base.headline(worst))
+    return base.decision(every(judged[metric]), reason, "professions", judged[metric], base.headline(worst))
 
 
 STUDENTS_LESS_BIASED = Claim(

@@ -14,10 +14,9 @@ def _non_shuffled_lowest(evidence: Evidence, setting: Setting) -> Decision:
         raise NotTested(base.NO_STUDENTS)
     differences = {name: evidence.differences(name, ordered, [PSEUDO_PERPLEXITY])[PSEUDO_PERPLEXITY] for name in others}
     findings = judge_better(differences, 0.0, evidence.alpha)
-    verdict, factor = every(findings)
     nearest = min(findings, key=lambda f: f.difference.value)
     reason = f"next is {nearest.what}; one distillation run per student, so the seed's share is unknown"
-    return base.decision(verdict, reason, factor, "held-out lines", findings, base.headline(nearest))
+    return base.decision(every(findings), reason, "held-out lines", findings, base.headline(nearest))
 
 
 NON_SHUFFLED_LOWEST = Claim(

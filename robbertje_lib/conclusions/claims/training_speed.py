@@ -39,11 +39,10 @@ def _faster(evidence: Evidence, setting: Setting, per: Unit) -> Decision:
     p = float(2 * stats.t.sf(abs(value) / error, test.df))
     difference = Difference(value, float(low) + shift, float(high) + shift, p, error, float(test.df))
     findings = judge_better({f"log speed-up per {per}": difference}, log(1.01), evidence.alpha)
-    verdict, factor = every(findings)
     told = f"{merged.student} does {exp(value):.2f} times as many {per}s a second as {ordered.student}"
     interval = exp(difference.low), exp(difference.high)
     reason = f"{told}, one training run of each"
-    return base.decision(verdict, reason, factor, "timed stretches", findings, (exp(value), interval))
+    return base.decision(every(findings), reason, "timed stretches", findings, (exp(value), interval))
 
 
 def _pass_tokens(evidence: Evidence, training: DistillationResult) -> int:

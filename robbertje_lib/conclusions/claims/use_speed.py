@@ -69,11 +69,10 @@ def _finetune_faster(evidence: Evidence, setting: Setting) -> Decision:
         error = float(np.std(logs, ddof=1) / sqrt(len(logs)))
         differences[name] = Difference(float(np.mean(logs)), low, high, float(test.pvalue), error, len(logs) - 1.0)
     findings = judge_better(differences, log(1.01), evidence.alpha)
-    verdict, factor = every(findings)
     told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
     value, (low, high) = base.headline(min(findings, key=lambda f: f.difference.value))
     reason = f"teacher's time over the student's, geometric mean of {len(tasks)} tasks: {told}"
-    return base.decision(verdict, reason, factor, "tasks", findings, (exp(value), (exp(low), exp(high))))
+    return base.decision(every(findings), reason, "tasks", findings, (exp(value), (exp(low), exp(high))))
 
 
 STUDENTS_FINETUNE_FASTER = Claim(

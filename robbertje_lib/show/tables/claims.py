@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robbertje_lib.conclusions.published import CONFOUNDS, TITLES, paper_comparisons
+from robbertje_lib.conclusions.published import TITLES, paper_comparisons, published_tables
 from robbertje_lib.conclusions.time_to_quality import RecipeComparison
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.show.figure_style import label
@@ -100,5 +100,5 @@ def paper_table() -> pd.DataFrame:
 
 def confound_table() -> pd.DataFrame:
     """What else differs between the paper's models, and what it could explain."""
-    rows = [(row.what, row.explains, row.certainty) for row in CONFOUNDS]
+    rows = [(row.what, row.explains, row.certainty) for row in published_tables().confounds]
     return pd.DataFrame(rows, columns=["what differs", "could explain", "certainty"])

@@ -7,7 +7,7 @@ import pytest
 
 from robbertje_lib.conclusions.claims.decide import CLAIMS, decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.conclusions.published import CONFOUNDS, paper_comparisons
+from robbertje_lib.conclusions.published import paper_comparisons, published_tables
 from robbertje_lib.conclusions.time_to_quality import compare_recipes
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.significance import Mismatch, SignificanceResult
@@ -95,4 +95,4 @@ def test_recipes_beside_the_published_one(run: Run, tmp_path: Path) -> None:
 def test_what_the_papers_table_can_carry() -> None:
     assert len(claims.paper_table()) == len(paper_comparisons())
     assert set(claims.paper_table().query("task == 'die/dat'")["n"]) == {"unknown"}
-    assert claims.confound_table()["what differs"].tolist() == [row.what for row in CONFOUNDS]
+    assert claims.confound_table()["what differs"].tolist() == [row.what for row in published_tables().confounds]
