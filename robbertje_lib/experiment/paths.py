@@ -36,6 +36,16 @@ def failed_reason(folder: Path, stage: str) -> Path:
     return folder / f"{stage}.failed.txt"
 
 
+def with_folders(files: Iterable[Path]) -> list[Path]:
+    """`files`, and for one that stands for its folder all other files there, too."""
+    found: dict[Path, None] = {}
+    for file in files:
+        found[file] = None
+        if file.name in STAND_FOR_FOLDERS and file.parent.is_dir():
+            found |= dict.fromkeys(sorted(other for other in file.parent.iterdir() if other.is_file()))
+    return list(found)
+
+
 def recorded_name(path: Path) -> str:
     """A path as records and notebooks show it: below the output root or the project, never where those lie."""
     path = path.absolute()

@@ -210,7 +210,10 @@ class _Tree:
         """Files read, those of one stage together, and that stage below them."""
         outputs = producers(self.records)
         by_stage: dict[str | None, list[str]] = {}
+        folders = {name.rpartition("/")[0] for name in inputs if name.endswith(paths.STAND_FOR_FOLDERS)}
         for name in inputs:
+            if name.rpartition("/")[0] in folders and not name.endswith(paths.STAND_FOR_FOLDERS):
+                continue  # a file of its folder stands for all
             by_stage.setdefault(outputs.get(name), []).append(name)
         for stage, names in by_stage.items():
             for name in names:

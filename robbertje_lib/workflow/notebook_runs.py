@@ -85,7 +85,7 @@ def run_notebook(
     try:
         used = _prepare(notebook, running, parameters)
         profile = _profile(used)
-        read = _hashes(call.inputs, f"{call.stage}: input")
+        read = _hashes(paths.with_folders(call.inputs), f"{call.stage}: input")
         done = take_over(call, used, read, profile)
         if done is None:
             record.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def _run(
     with PeakMemory() as memory:
         _execute(call.notebook, running, failed, call.stage, call.threads)
     seconds = time.monotonic() - clock
-    written = _hashes(_with_their_folders(call.outputs), f"{call.stage} ran, but its output")
+    written = _hashes(paths.with_folders(call.outputs), f"{call.stage} ran, but its output")
     _keep(running, call)
     return RunRecord(
         stage=call.stage,
@@ -288,16 +288,6 @@ def _profile(parameters: Mapping[str, Any]) -> Profile | None:
     if not {"profile", "budget"} <= set(parameters):
         return None
     return load_profile(parameters["profile"], parameters["budget"])
-
-
-def _with_their_folders(outputs: Iterable[Path]) -> list[Path]:
-    """`outputs`, and for a file that stands for its folder all other files there, too."""
-    found: dict[Path, None] = {}
-    for output in outputs:
-        found[output] = None
-        if output.name in paths.STAND_FOR_FOLDERS and output.parent.is_dir():
-            found |= dict.fromkeys(sorted(file for file in output.parent.iterdir() if file.is_file()))
-    return list(found)
 
 
 def _hashes(files: Iterable[Path], what: str) -> dict[str, str]:

@@ -70,14 +70,9 @@ def foresee(calls: Iterable[StageCall]) -> dict[str, str]:
     taken: dict[str, str] = {}
     made: dict[Path, str | None] = {}  # by these stages: the hash of a file that will be taken, None for any other
     for call in calls:
-        inputs: dict[str, str] = {}
-        for file, name in paths.recorded_names(call.inputs).items():
-            if digest := made[file] if file in made else sha256(file) if file.exists() else None:
-                inputs[name] = digest
+        inputs = _expected(call.inputs, made)
         made |= dict.fromkeys(call.outputs)
-        if len(inputs) < len(call.inputs):
-            continue
-        for run, record in _same_elsewhere(call, inputs):
+        for run, record in _same_elsewhere(call, inputs) if inputs is not None else ():
             files = {run / name: digest for name, digest in _within_run(record.outputs, run.name, "").items()}
             files[run / call.executed.name] = record.executed_sha256
             if all(file.is_file() and sha256(file) == digest for file, digest in files.items()):
@@ -85,6 +80,22 @@ def foresee(calls: Iterable[StageCall]) -> dict[str, str]:
                 made |= {call.run / file.relative_to(run): digest for file, digest in files.items()}
                 break
     return taken
+
+
+def _expected(inputs: Iterable[Path], made: Mapping[Path, str | None]) -> dict[str, str] | None:
+    """What a stage will read: recorded name -> hash; None if that cannot be known before it runs."""
+    files: list[Path] = []
+    for file in inputs:
+        if made.get(file) and file.name in paths.STAND_FOR_FOLDERS:
+            files += [file, *sorted(other for other in made if other.parent == file.parent and other != file)]
+        else:
+            files += [file] if file in made else paths.with_folders([file])
+    names = paths.recorded_names(dict.fromkeys(files))
+    hashes = {
+        name: made[file] if file in made else sha256(file) if file.exists() else None for file, name in names.items()
+    }
+    known = {name: digest for name, digest in hashes.items() if digest is not None}
+    return known if len(known) == len(hashes) else None
 
 
 def take_over(

@@ -26,7 +26,8 @@ def _environment(root: Path) -> dict[str, str]:
 
 
 def _command(verb: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "robbertje_lib", verb, "--profile", "tiny", "--cores", "2", *more]
+    options = [] if verb == "verify" else ["--profile", "tiny", "--cores", "2"]
+    return [sys.executable, "-m", "robbertje_lib", verb, *options, *more]
 
 
 def _call(root: Path, verb: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -213,6 +214,48 @@ def test_killed_in_the_middle_it_goes_on_and_a_second_run_is_refused(aged: Path)
         json.loads((aged / "papermill_runs/tiny/records/70_significance.json").read_text())["stage"]
         == "70_significance"
     )
+
+
+def test_a_profile_edited_during_a_run_reaches_no_stage_of_that_run(aged: Path) -> None:
+    frozen = aged / "papermill_runs/tiny/profile.yaml"
+    before, records = frozen.read_bytes(), aged / "papermill_runs/tiny/records"
+    digest = json.loads((records / "90_claims_and_figures.json").read_text())["profile_digest"]
+    (aged / "60_gender_bias.wait").touch()
+    (aged / "robbertje_lib" / "standin_gender_bias.py").touch()
+    going = subprocess.Popen(_command("reproduce"), cwd=aged, env=_environment(aged), stdout=subprocess.PIPE, text=True)
+    _until((aged / "papermill_runs/tiny/.60_gender_bias.running.ipynb").exists)
+    write_profile(aged, lambda profile: profile["significance"].update(alpha=0.01))
+    assert "70_significance" in _plan(aged)
+    assert frozen.read_bytes() == before
+    (aged / "60_gender_bias.wait").unlink()
+    told, _ = going.communicate()
+    assert going.returncode == 0 and "2 of 2 done, 0 left" in told
+    for stage in ("60_gender_bias", "90_claims_and_figures"):
+        record = json.loads((records / f"{stage}.json").read_text())
+        assert record["profile_digest"] == digest
+        assert record["parameters"] == {"profile": "papermill_runs/tiny/profile.yaml", "budget": 1.0}
+    assert _plan(aged)["70_significance"] == "the profile changed"
+
+
+def test_more_seeds_train_nothing_again(project: Path) -> None:
+    (project / "robbertje_lib" / "standin_gender_bias.py").touch()  # a date alone is no difference
+    assert _call(project, "reproduce").returncode == 0
+    told = _call(project, "plan", "--set", "seeds=5")
+    assert told.returncode == 0, told.stderr
+    assert "10 stages to run, 5 of them by taking over what another run has made:" in told.stdout
+    taken = re.findall(r"^  (\d\d_\S+) +taken from tiny$", told.stdout, flags=re.MULTILINE)
+    assert taken == ["10_corpus", "20_teacher", "30_distillation-merged", "40_pseudo_perplexity", "60_gender_bias"]
+    done = _call(project, "reproduce", "--set", "seeds=5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10_corpus taken from tiny; 1 of 10 done, 9 left" in done.stdout
+    records = [json.loads(path.read_text()) for path in (project / "papermill_runs/tiny_seeds_5/records").iterdir()]
+    run_anew = {record["stage"] for record in records if record["taken_from"] is None}
+    # Stand-ins write the same for any seeds, so that what reads their scores is found to be the same, too, by then.
+    assert run_anew == {"50_finetuning-ner", "50_finetuning-pos", "90_claims_and_figures"}
+    assert _call(project, "verify", "tiny").returncode == 0
+    # Neither run takes the other for changed.
+    for more in ([], ["--set", "seeds=5"]):
+        assert _plan(project, *more) == {}
 
 
 def _until(condition) -> None:  # type: ignore[no-untyped-def]
