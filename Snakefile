@@ -15,6 +15,7 @@ from robbertje_lib.experiment import paths
 from robbertje_lib.workflow.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
 from robbertje_lib.experiment.profile import TeacherTraining, is_folder
 from robbertje_lib.experiment.run import open_run
+from robbertje_lib.show import figures
 from robbertje_lib.workflow.stage_call import MODULE
 
 run = open_run(config["profile"])
@@ -57,9 +58,10 @@ def weights(name):
 MODELS = [file for name in profile.models for file in weights(name)]
 EVALUATED = [f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models]
 TASKS = list(profile.finetuning.tasks)
+FIGURES = figures.expected(profile)
 PLANTED = ["gender_bias.planted_strength"] if KNOWN_ANSWER else []  # part of the text itself
 FINETUNING = [f"finetuning.{field}" for field in type(profile.finetuning).model_fields if field != "tasks"]
-COMPARED = {  # what 70 and 90 read
+COMPARED = {  # what 70 reads, and in part 90
     "pseudo_perplexity": [result("pseudo_perplexity.json"), result("pseudo_perplexity.parquet")],
     "finetuning": [result(kind, f"{task}.{end}") for task in TASKS for kind, end in (("predictions", "parquet"), ("scores", "json"))],
     "gender_bias": [result(name) for name in ("gender_bias.parquet", "crows_pairs.parquet", "disco.parquet", "probe.json")],
@@ -76,6 +78,8 @@ def modules(stage, *tasks):
     others = {f"tasks.{task}" for task in TASKS} - also
     if stage == "10_corpus":
         also |= {f"corpus.arms.{arm}" for arm in profile.corpus.arms}
+    if stage == "90_claims_and_figures":
+        also |= {f"show.figures.{figure}" for figure in FIGURES}
     ignore = INFRASTRUCTURE | others | (set() if KNOWN_ANSWER else {"known_answer"}) | (set() if stage[:2] == "90" else DISPLAY)
     return [str(module) for module in modules_of(paths.NOTEBOOKS / f"{stage}.ipynb", ignore, also)]
 
@@ -262,13 +266,20 @@ rule claims_and_figures:
             *(result("corpus", f"{arm}.json") for arm in profile.corpus.arms),
             *([result("teacher.json")] if TEACHER else []),
             *(result("distillation", f"{student}.json") for student in profile.trained),
-            *(file for files in COMPARED.values() for file in files),
+            result("pseudo_perplexity.json"),
+            *COMPARED["finetuning"],
+            result("gender_bias.parquet"),
             result("significance.json"),
+            result("gender_bias.json"),
             result("efficiency.json"),
             result("form_losses.parquet"),
         ],
     output:
-        results=[result("claims.json"), str(run.paths.figures / "report.html")],
+        results=[
+            result("claims.json"),
+            *(str(run.paths.figures / f"{figure}.{kind}") for figure in FIGURES for kind in ("svg", "png")),
+            str(run.paths.figures / "report.html"),
+        ],
         notebook=executed("90_claims_and_figures"),
         record=record("90_claims_and_figures"),
     params:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.training import DistillationResult, HeldOutPoint
+from robbertje_lib.experiment.run import Run
 
 PUBLISHED = "as_published"
 
@@ -44,10 +45,18 @@ def recipe_pairs(profile: Profile) -> list[tuple[str, str]]:
     ]
 
 
-def compare_recipes(profile: Profile, students: Mapping[str, DistillationResult]) -> list[RecipeComparison]:
-    """One row a pair of the profile. students: by name, all that were distilled."""
+def compare_recipes(run: Run) -> list[RecipeComparison]:
+    """One row a pair whose results exist."""
+    there = [name for name in run.profile.trained if DistillationResult.exists(run, student=name)]
+    return compare_students(run.profile, {name: DistillationResult.read(run, student=name) for name in there})
+
+
+def compare_students(profile: Profile, students: Mapping[str, DistillationResult]) -> list[RecipeComparison]:
+    """One row a pair of the profile that is among `students`, by name."""
     rows = []
     for published, other in recipe_pairs(profile):
+        if not {published, other} <= set(students):
+            continue
         curves = {name: students[name].held_out_curve for name in (published, other)}
         end = curves[published][-1]
         reached = next((p for p in curves[other] if p.pseudo_perplexity <= end.pseudo_perplexity), None)

@@ -1,7 +1,12 @@
-"""Figures: the plotted data are those of the results, the files carry their origin, equal results give equal bytes."""
+"""Figures: each reads what it names, shows the numbers of the results, carries its origin, and is one file."""
 
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,107 +14,191 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robbertje_lib.conclusions.claims import decide_claims
+from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.conclusions.time_to_quality import compare_recipes
-from robbertje_lib.distillation.training import Progress
-from robbertje_lib.experiment.artefacts import read_json, read_parquet, write_json
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import load_profile
+from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.finetuning import TaskScores
+from robbertje_lib.experiment.results.gender_bias import GenderBiasResult, PronounProbe
+from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
+from robbertje_lib.experiment.results.significance import SignificanceResult
+from robbertje_lib.experiment.results.training import CurvePoint, DistillationResult, HeldOutPoint
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import figures
 from robbertje_lib.show.figure_style import PALETTE, looks, new_figure, save_figure
+from robbertje_lib.show.figures.live import live_curve
+from robbertje_lib.show.report import write_report
 from tests.support.result_files import World, make_run, write_results
 
+OWN = """
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult
+from robbertje_lib.show.figure_style import new_figure
+from robbertje_lib.show.figures import Figure
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = make_run(tmp_path_factory.mktemp("figures"), "smoke")
+
+def plot(results):
+    models = results[EfficiencyResult].models
+    fig = new_figure()
+    fig.subplots().barh(list(models), [model.parameters for model in models.values()])
+    return fig
+
+
+FIGURE = Figure("parameters", "Parameters of every model.", (EfficiencyResult,), plot)
+"""
+
+
+def concluded(folder: Path, profile: str) -> Run:
+    run = make_run(folder, profile, ("dbrd", "ner"))
     write_results(run, World(examples=60, skill={"teacher": 0.9, "bort": 0.6}))
     compare_models(run)
     decide_claims(run)
     return run
 
 
-def test_every_figure_of_the_run_is_drawn_and_saved(run: Run) -> None:
-    assert list(figures.CAPTIONS) == list(figures.DRAWINGS)
-    drawn = [name for name in figures.CAPTIONS if name != "time_to_quality"]  # smoke has one recipe
-    assert figures.available(run) == drawn
-    for name in drawn:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return concluded(tmp_path_factory.mktemp("figures"), "smoke")
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return concluded(tmp_path_factory.mktemp("real"), "mini")
+
+
+@contextmanager
+def without(paths: list[Path]) -> Iterator[None]:
+    aside = [path.rename(path.with_suffix(".aside")) for path in paths]
+    try:
+        yield
+    finally:
+        for path, moved in zip(paths, aside, strict=True):
+            moved.rename(path)
+
+
+@pytest.mark.parametrize("name", list(figures.all_figures()))
+def test_a_figure_reads_what_it_names_and_nothing_else(run: Run, real_run: Run, name: str) -> None:
+    run = run if name in figures.expected(run.profile) else real_run
+    needed = figures.get_figure(name).files(run)
+    others = [path for path in run.paths.results.rglob("*.*") if path not in needed]
+    assert needed and others
+    with without(others):
         saved = figures.draw(run, name)
-        assert saved.svg.stat().st_size > 1000 and saved.png.stat().st_size > 1000
-        assert 'alt="' in saved._repr_html_()
+        assert saved.svg.stat().st_size > 1000 and saved.png.stat().st_size > 1000 and 'alt="' in saved._repr_html_()
+    for path in needed:
+        with without([path]):
+            told = f"{name}: not drawn, as the run has no {path.relative_to(run.paths.run).as_posix()}"
+            assert repr(figures.draw(run, name)) == repr(figures.show(run, name)) == told
+            assert name not in figures.available(run)
+
+
+def test_a_file_that_is_not_named_is_refused(run: Run) -> None:
+    results = figures.Results(run, (ClaimsResult,))
+    for read in (lambda: results[SignificanceResult], lambda: results.each(TaskScores)):
+        with pytest.raises(ValueError, match="read by a figure that does not name it"):
+            read()
+
+
+def test_a_figure_of_ones_own_is_one_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parameters.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
+    assert figures.expected(run.profile)[-2:] == ["claims", "parameters"]
+    saved = [figures.draw(run, name) for name in ("parameters", "claims")]
+    report = write_report(run).read_text(encoding="utf-8")
+    assert 0 < report.index(f'alt="{saved[1].caption}"') < report.index('alt="Parameters of every model."')
+    (tmp_path / "sizes.py").write_text(OWN, encoding="utf-8")
+    with pytest.raises(UserError, match=r"figures/sizes.py: its figure is called 'parameters'; give both one name"):
+        figures.all_figures()
+    for path in run.paths.figures.glob("parameters.*"):
+        path.unlink()
+
+
+def test_what_a_profile_leads_to(run: Run, real_run: Run) -> None:
+    names = set(figures.all_figures())
+    assert figures.expected(run.profile) == figures.available(run)
+    assert names - set(figures.available(run)) == {"time_to_quality"}  # smoke has one recipe
+    assert names - set(figures.available(real_run)) == {"planted_bias"}
+    released = set(figures.expected(load_profile("published")))
+    assert names - released == {"loss_curves", "time_to_quality", "planted_bias"}
+
+
+def test_the_plan_need_not_wait_for_what_draws() -> None:
+    code = (
+        "import sys; from robbertje_lib.experiment.profile import load_profile; from robbertje_lib.show import figures; "
+        "figures.expected(load_profile('mini')); print(*{'matplotlib', 'pandas', 'seaborn', 'scipy'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == ""
 
 
 def test_a_figure_without_results_is_not_drawn_and_says_why(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert figures.available(run) == []
     assert "its text is real" in repr(figures.draw(run, "planted_bias"))
-    assert "no distillation results" in repr(figures.draw(run, "loss_curves"))
+    assert "no results/distillation/non_shuffled.json" in repr(figures.draw(run, "loss_curves"))
     assert "no results/claims.json" in repr(figures.draw(run, "claims"))
     assert not run.paths.figures.exists()
+    with pytest.raises(UserError, match="no figure 'claim': did you mean 'claims'"):
+        figures.draw(run, "claim")
 
 
-def test_pseudo_perplexity_shows_each_model_floor_and_unigram(run: Run) -> None:
-    result = read_json(run.paths.result("pseudo_perplexity.json"))
-    (axes,) = figures.pseudo_perplexity(result).axes
+def test_shown_in_a_notebook_nothing_is_saved(run: Run) -> None:
+    picture = figures.show(run, "calibration")
+    assert picture.alt == figures.get_figure("calibration").caption and len(picture.data) > 1000
+    assert not list(run.paths.figures.glob("calibration.*"))
+
+
+def test_pseudo_perplexity_shows_each_model_its_interval_floor_and_unigram(run: Run) -> None:
+    result, intervals = PseudoPerplexityResult.read(run), SignificanceResult.read(run).pseudo_perplexity
+    (axes,) = figures.plot(run, "pseudo_perplexity").axes
     shown = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1}
-    assert shown == {round(model["corpus"], 6) for model in result["models"].values()}
+    assert shown == {round(model.corpus, 6) for model in result.models.values()}
+    assert [tuple(line.get_xdata()) for line in axes.lines[0:-2:2]] == list(intervals.values())
     upright = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"}
-    assert upright == {result["floor"], result["unigram"]}
+    assert upright == {result.floor, result.unigram}
 
 
 def test_task_scores_show_each_seed(run: Run) -> None:
-    significance = read_json(run.paths.result("significance.json"))
-    drawn = figures.task_scores(significance, {"dbrd": 0.5})
-    panel = drawn.axes[0]
+    panel = figures.plot(run, "task_scores").axes[0]
     points = [line for line in panel.lines if line.get_marker() == "."]
-    expected = [100 * np.array(row["seeds"]) for row in significance["scores"] if row["task"] == "dbrd"]
+    expected = [100 * np.array(row.seeds) for row in SignificanceResult.read(run).scores if row.task == "dbrd"]
     assert all(np.allclose(line.get_ydata(), seeds) for line, seeds in zip(points, expected, strict=True))
 
 
 def test_planted_bias_has_a_point_per_occupation(run: Run) -> None:
-    planted = read_json(run.paths.result("gender_bias.json"))["planted"]
-    drawn = figures.planted_bias(figures.pd.DataFrame(planted["occupations"]))
-    points = drawn.axes[0].collections[0].get_offsets()
-    own = [(row["planted"], row["read"]) for row in planted["occupations"] if row["model"] == "teacher"]
-    assert np.allclose(points, own)
+    points = figures.plot(run, "planted_bias").axes[0].collections[0].get_offsets()
+    rows = GenderBiasResult.read(run).planted.occupations
+    assert np.allclose(points, [(row.planted, row.read) for row in rows if row.model == "teacher"])
 
 
 def test_rank_difference_averages_over_templates(run: Run) -> None:
-    table = read_parquet(run.paths.result("gender_bias.parquet")).to_pandas()
-    drawn = figures.rank_difference(table)
-    own = drawn.axes[0].collections[1].get_offsets()
+    table = PronounProbe.read(run).to_pandas()
+    own = figures.plot(run, "rank_difference").axes[0].collections[1].get_offsets()
     expected = table[table["model"] == "non_shuffled"].groupby("profession", sort=False)["rank_difference"].mean()
     assert np.allclose(own[:, 1], expected)
 
 
+def test_scores_by_length_show_each_bin(run: Run) -> None:
+    panel = figures.plot(run, "scores_by_length").axes[0]
+    expected = SignificanceResult.read(run).by_length["dbrd"].models.values()
+    assert [list(line.get_ydata()) for line in panel.lines] == [[100 * b.score for b in bins] for bins in expected]
+
+
 def test_p_values_colour_what_is_significant(run: Run) -> None:
-    significance = read_json(run.paths.result("significance.json"))
-    (axes,) = figures.p_values(significance).axes
+    significance = SignificanceResult.read(run)
+    (axes,) = figures.plot(run, "p_values").axes
     shown = axes.collections[0].get_array().ravel()
-    rows = [row for row in significance["comparisons"] if row["task"] != "pseudo_perplexity"]
-    expected = sum(row["adjusted_p"] <= significance["alpha"] for row in rows)
+    rows = [row for row in significance.comparisons if row.task != "pseudo_perplexity"]
+    expected = sum(row.adjusted_p <= significance.alpha for row in rows)
     assert np.count_nonzero(shown) == expected > 0
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "verdict"),
-    [
-        ((-3, -1), (-5, -2), "same direction"),
-        ((-3, -1), (1, 2), "opposite direction"),
-        ((-3, 1), (1, 2), "undecided"),
-        ((-3, -1), (float("nan"), float("nan")), "undecided"),
-    ],
-)
-def test_agreement_with_the_paper(ours: tuple, theirs: tuple, verdict: str) -> None:
-    assert figures.agreement(ours, theirs) == verdict
 
 
 def test_files_carry_their_origin_and_caption(run: Run) -> None:
     saved = figures.draw(run, "claims")
     told = ElementTree.parse(saved.svg).getroot()
     dc = "{http://purl.org/dc/elements/1.1/}"
-    assert told.find(f".//{dc}description").text == figures.CAPTIONS["claims"]
+    assert told.find(f".//{dc}description").text == figures.get_figure("claims").caption
     for origin in (told.find(f".//{dc}source").text, Image.open(saved.png).info["Source"]):
         assert run.profile.stamp in origin and run.paths.run_name in origin and "commit" in origin
 
@@ -122,7 +211,7 @@ def test_equal_results_give_equal_bytes(run: Run) -> None:
 
 
 def test_the_stamp_stands_below_everything_else(run: Run) -> None:
-    drawn = figures.calibration(read_json(run.paths.result("significance.json"))["calibration"])
+    drawn = figures.plot(run, "calibration")
     save_figure(drawn, run, "stamped", "A test.")
     renderer = FigureCanvasAgg(drawn).get_renderer()
     (stamp,) = [text for text in drawn.texts if text.get_gid() == "stamp"]
@@ -145,29 +234,28 @@ def test_a_name_that_leaves_the_folder_is_refused(run: Run) -> None:
         save_figure(new_figure(), run, "../elsewhere", "A test.")
 
 
-def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "mini")
-    assert figures.available(run) == []
-    curves = {"non_shuffled_as_published": [900, 600, 300], "non_shuffled": [1000, 290, 80]}
-    for student, values in curves.items():
-        slowness = 10 if "as_published" in student else 1
+def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(real_run: Run) -> None:
+    def write(student: str, values: list[float], slowness: float) -> None:
         points = [
-            {"update": 10 * i, "tokens": 1000 * i, "seconds": 9.0 * i, "training_seconds": 5.0 * i * slowness,
-             "loss": float(np.log(value)), "pseudo_perplexity": float(value)}
+            HeldOutPoint(update=10 * i, tokens=1000 * i, seconds=9.0 * i, training_seconds=5.0 * i * slowness,
+                         loss=float(np.log(value)), pseudo_perplexity=float(value))
             for i, value in enumerate(values)
         ]  # fmt: skip
-        write_json(run.paths.result("distillation", f"{student}.json"), {"held_out_curve": points})
-    (row,) = compare_recipes(run)
-    assert (row["published"], row["other"]) == ("non_shuffled_as_published", "non_shuffled")
-    assert (row["seconds"], row["reached_seconds"], row["share"]) == (100.0, 5.0, 0.05)
-    (axes,) = figures.time_to_quality([row]).axes
+        result = DistillationResult.read(real_run, student=student)
+        result.model_copy(update={"held_out_curve": points}).write(real_run, student=student)
+
+    write("non_shuffled_as_published", [900, 600, 300], 10)
+    write("non_shuffled", [1000, 290, 80], 1)
+    (row,) = compare_recipes(real_run)
+    assert (row.published, row.other) == ("non_shuffled_as_published", "non_shuffled")
+    assert (row.end.training_seconds, row.reached.training_seconds, row.share) == (100.0, 5.0, 0.05)
+    (axes,) = figures.plot(real_run, "time_to_quality").axes
     assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
     assert "is there after 5 s, non-shuffled as published after 100 s" in axes.texts[0].get_text()
-    low = [*row["curves"]["non_shuffled"][:1]] * 2
-    write_json(run.paths.result("distillation", "non_shuffled.json"), {"held_out_curve": low})
-    (row,) = compare_recipes(run)
-    assert row["reached_seconds"] is row["share"] is None
-    assert "does not get there" in figures.time_to_quality([row]).axes[0].texts[0].get_text()
+    write("non_shuffled", [1000, 1000], 1)
+    (row,) = compare_recipes(real_run)
+    assert row.reached is row.share is None
+    assert "does not get there" in figures.plot(real_run, "time_to_quality").axes[0].texts[0].get_text()
 
 
 def test_the_live_curve_shows_what_the_progress_holds() -> None:
@@ -175,16 +263,14 @@ def test_the_live_curve_shows_what_the_progress_holds() -> None:
     from IPython.utils.capture import capture_output
 
     InteractiveShell.instance()
-    progress = Progress(
-        curve=[
-            {"update": n, "tokens": 1e5 * n, "seconds": n, "phase": "masked", "loss": 9.0 / n, "kl": 1.0}
-            for n in (1, 2)
-        ],
-        held_out_curve=[{"update": 1, "tokens": 1e5, "loss": 5.0}],
-    )
+    curve = [
+        CurvePoint(update=n, tokens=10**5 * n, seconds=1.0 * n, phase="masked", loss=9 / n, kl=1.0) for n in (1, 2)
+    ]
+    point = HeldOutPoint(update=1, tokens=10**5, seconds=1.0, training_seconds=1.0, loss=5.0, pseudo_perplexity=148.4)
+    progress = SimpleNamespace(curve=curve, held_out_curve=[point])
     with capture_output() as captured:
-        show = figures.live_curve()
-        show(Progress())
+        show = live_curve()
+        show(SimpleNamespace(curve=[], held_out_curve=[]))
         show(progress)
         show(progress)
     first, second = captured.outputs

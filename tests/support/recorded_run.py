@@ -94,14 +94,16 @@ def _make(root: Path) -> None:
     stage("60_gender_bias", [*models.values()], probe)
     stage("70_significance", [pppl, predictions, scores, *probe], [result("significance.json"), bias])
     stage("80_efficiency", [held_out, *models.values(), scores], [result("efficiency.json")])
-    for name in ("pseudo_perplexity", "loss_curves", "claims"):
+    for name in ("pseudo_perplexity", "loss_curves", "rank_difference", "claims"):
         figures.draw(run, name)
     report = write_report(run)
     read = [
         result("teacher.json"),
         *students,
         pppl,
+        predictions,
         scores,
+        result("gender_bias.parquet"),
         bias,
         result("significance.json"),
         result("efficiency.json"),

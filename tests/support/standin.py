@@ -41,6 +41,11 @@ CONTENT = (
 
 
 def write(run, names, **values):
+    if "report" in names:
+        from robbertje_lib.show import figures
+
+        pictures = figures.expected(run.profile)
+        names = [*names, *(f"picture:{name}.{kind}" for name in pictures for kind in ("svg", "png"))]
     for name in names:
         for arm in ["non_shuffled", "shuffled", "merged"]:
             path = locate(run, name.format(arm=arm, **values), arm)
@@ -59,6 +64,8 @@ def locate(run, name, arm):
         return run.paths.tokenizer / "tokenizer.json"
     if name == "report":
         return run.paths.figures / "report.html"
+    if name.startswith("picture:"):
+        return run.paths.figures / name.removeprefix("picture:")
     if name.startswith("model:"):
         return run.paths.model(name.removeprefix("model:")) / "model.safetensors"
     return run.paths.result(*name.split("/"))

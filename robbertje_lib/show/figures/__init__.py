@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib import figure as matplotlib_figure
 
 Need = type[ResultFile] | type[ResultTable]
+LAST = 1000
 R = TypeVar("R", bound=ResultFile)
 
 
@@ -88,7 +89,8 @@ class Figure:
 
     `caption`: one or two sentences that stand in for the picture. `needs`: the result files that `plot` reads; where
     there is one a task or student, all of them. `applies`: whether a run of this profile has the figure at all;
-    `lacking` says what such a run lacks otherwise. `order`: the place in the report.
+    `lacking` says what such a run lacks otherwise. `order`: the place in the report; figures of your own need
+    none, come last, and are shown by the last cells of notebook 90.
     """
 
     name: str
@@ -97,7 +99,7 @@ class Figure:
     plot: Callable[[Results], "matplotlib_figure.Figure"]
     applies: Callable[[Profile], bool] = lambda profile: True
     lacking: str = ""
-    order: int = 1000
+    order: int = LAST
 
     def files(self, run: Run) -> list[Path]:
         """The result files that it shows."""

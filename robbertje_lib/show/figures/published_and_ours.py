@@ -24,9 +24,11 @@ COLOURS = {
 def plot(results: Results) -> "matplotlib_figure.Figure":
     from matplotlib.ticker import MaxNLocator
 
-    rows = [row for row in results[SignificanceResult].comparisons if row.family == "students_vs_teacher"]
-    cells = {(row.task, row.a): (row, published.published_difference(row.a, "teacher", row.task)) for row in rows}
-    cells = {place: cell for place, cell in cells.items() if place[0] in published.TASKS and cell[1]}
+    cells = {}
+    for row in results[SignificanceResult].comparisons:
+        paper = published.published_difference(row.a, row.b, row.task)
+        if row.family == "students_vs_teacher" and row.task in published.TASKS and paper:
+            cells[row.task, row.a] = row, paper
     tasks = list(dict.fromkeys(task for task, _ in cells))
     students = list(dict.fromkeys(student for _, student in cells))
     fig, panels = grid(len(tasks), columns=3, height=1.9, sharey=True)

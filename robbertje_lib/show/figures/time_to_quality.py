@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from robbertje_lib.conclusions.time_to_quality import compare_recipes, recipe_pairs
+from robbertje_lib.conclusions.time_to_quality import compare_students, recipe_pairs
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.show.figure_style import GREY, label, looks
 from robbertje_lib.show.figures import Figure, Results
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plot(results: Results) -> "matplotlib_figure.Figure":
-    rows = compare_recipes(results.profile, results.each(DistillationResult))
+    rows = compare_students(results.profile, results.each(DistillationResult))
     fig, panels = grid(len(rows), columns=2, height=3.0)
     for axes, row in zip(panels, rows, strict=False):
         styles = looks(row.curves)
@@ -30,6 +30,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
         axes.annotate(told, (1, row.end.pseudo_perplexity), (0, -8), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="top", fontsize=7, color=GREY)  # fmt: skip
         axes.set_yscale("log")
+        axes.margins(y=0.15)  # room for the text below the line
         plain_log_ticks(axes.yaxis, *axes.get_ylim())
         axes.set_xlabel("seconds of training")
         axes.legend()
