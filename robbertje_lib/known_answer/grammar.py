@@ -72,6 +72,9 @@ class Arc:
     weight: Floats  # (*AXES) or 0-dimensional
     capital: bool  # sentence-initial: the word is written with a capital
 
+    def written(self, word: str) -> str:
+        return capitalised(word) if self.capital else word
+
 
 @dataclass(eq=False)
 class Automaton:
