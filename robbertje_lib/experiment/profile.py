@@ -4,12 +4,15 @@ A profile is validated whole before anything runs. Fields marked `Scaled` shrink
 below 1 (`make reproduce PROFILE=mini BUDGET=0.05`): training steps, text and evaluation sizes.
 """
 
+import copy
+import functools
 import hashlib
 import json
+import operator
 import os
 import re
 import reprlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
@@ -44,6 +47,7 @@ class Scaled:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, torch and transformers all take
 MOST_SEEDS = 1000  # more is a slip
@@ -187,7 +191,7 @@ class TeacherTraining(Section):
     tokens_per_update: Positive = 2048
     learning_rate: Rate = 1e-3  # the highest, at the end of the warm-up
     warmup: Fraction = 0.05  # of the updates
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: NotNegative = 0.01
     dropout: Fraction = 0.0
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens, in the masked phase
 
@@ -229,11 +233,8 @@ class HubTeacher(Section):
 
 
 def _teacher_kind(value: Any) -> str:
-    return (
-        "teacher from the hub"
-        if isinstance(value, HubTeacher) or (isinstance(value, dict) and "hub" in value)
-        else "trained teacher"
-    )
+    hub = "hub" in value if isinstance(value, dict) else isinstance(value, HubTeacher)
+    return "teacher from the hub" if hub else "trained teacher"
 
 
 # The key `hub` decides, so that a misspelt key is reported against the right list of keys.
@@ -270,16 +271,16 @@ class Recipe(Section):
     normalisation: Literal["micro_batch", "update"]  # what a loss term is averaged over
     learning_rate: Rate  # the highest, at the end of the warm-up
     warmup: Fraction  # of the updates
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     adam_betas: tuple[Momentum, Momentum] = Field(default=(0.9, 0.98), strict=False)
     adam_epsilon: Rate = 1e-6
     gradient_clip: Rate = 5.0  # largest norm of an update's gradient
     temperature: Rate = 2.0
-    weight_kl: Annotated[float, Field(ge=0)] = 5.0
-    weight_mlm: Annotated[float, Field(ge=0)] = 2.0
-    weight_cosine: Annotated[float, Field(ge=0)] = 1.0
+    weight_kl: NotNegative = 5.0
+    weight_mlm: NotNegative = 2.0
+    weight_cosine: NotNegative = 1.0
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens
-    mask_smoothing: Annotated[float, Field(ge=0)] = 0.7  # the exponent of `smoothed`
+    mask_smoothing: NotNegative = 0.7  # the exponent of `smoothed`
     dropout: Fraction = 0.1
     amount: Annotated[int, Field(gt=0), Scaled(1)]  # how many of `amount_unit` to train on
     amount_unit: Literal["tokens", "updates", "sequences"]
@@ -364,9 +365,9 @@ class Finetuning(Section):
     trials: Positive = 1  # random-search draws per model, judged on the validation split
     # Ranges of the random search: the learning rate is drawn log-uniformly, the weight decay uniformly.
     learning_rate: Annotated[tuple[Rate, Rate], AfterValidator(_ordered)] = Field(default=(5e-5, 5e-5), strict=False)
-    weight_decay: Annotated[
-        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_ordered)
-    ] = Field(default=(0.01, 0.01), strict=False)
+    weight_decay: Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ordered)] = Field(
+        default=(0.01, 0.01), strict=False
+    )
     accumulation: list[Positive] = Field(default=[1], min_length=1)  # batches an update, one drawn per trial
     early_stopping: Annotated[int, Field(ge=0)] = 0  # evaluations without improvement; 0 is off
     evaluations: Positive = 1  # on the validation split, per run
@@ -434,57 +435,53 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if fault := next(self._misfits(), None):
+            raise ValueError(fault)
+        return self
+
+    def _misfits(self) -> Iterator[str]:
+        """What does not fit together, each in a line."""
         for name, student in self.students.items():
             if name in {"teacher", "tokenizer"}:
-                raise ValueError(f"students: '{name}' is reserved; rename the student")
+                yield f"students: '{name}' is reserved; rename the student"
             for kind, wanted, known in (
                 ("shape", student.shape, self.shapes),
                 ("recipe", student.recipe, [RELEASED] if student.released else self.recipes),
                 ("selection", student.selection, self.corpus.selections),
             ):
                 if wanted not in known:
-                    raise ValueError(
-                        f"students.{name}.{kind}: '{wanted}' is not defined; {did_you_mean(wanted, known)}"
-                    )
+                    yield f"students.{name}.{kind}: '{wanted}' is not defined; {did_you_mean(wanted, known)}"
             if student.released:
                 continue
             if student.arm not in self.corpus.arms:
                 nearest = did_you_mean(student.arm, self.corpus.arms)
-                raise ValueError(f"students.{name}.arm: '{student.arm}' is not listed in corpus.arms; {nearest}")
-            if (
-                self.recipes[student.recipe].initialisation == "teacher_layers"
-                and not self.shapes[student.shape].teacher_layers
-            ):
-                raise ValueError(
-                    f"shapes.{student.shape}.teacher_layers: recipe '{student.recipe}' copies teacher layers; name them"
-                )
-            if self.recipes[student.recipe].minimum_tokens > self.tokenizer.maximum_length:
-                raise ValueError(f"recipes.{student.recipe}.minimum_tokens: above tokenizer.maximum_length; lower it")
+                yield f"students.{name}.arm: '{student.arm}' is not listed in corpus.arms; {nearest}"
+            recipe, named = self.recipes[student.recipe], self.shapes[student.shape].teacher_layers
+            if recipe.initialisation == "teacher_layers" and not named:
+                copies = f"recipe '{student.recipe}' copies teacher layers; name them"
+                yield f"shapes.{student.shape}.teacher_layers: {copies}"
+            if recipe.minimum_tokens > self.tokenizer.maximum_length:
+                yield f"recipes.{student.recipe}.minimum_tokens: above tokenizer.maximum_length; lower it"
         if isinstance(self.teacher, TeacherTraining):
-            self._fits_teacher(self.teacher)
+            yield from self._misfits_of_teacher(self.teacher)
         for task, settings in self.finetuning.tasks.items():
             if (settings.data == "known_answer") != (self.text == "known_answer"):
-                raise ValueError(f"finetuning.tasks.{task}.data: '{settings.data}' does not go with text: {self.text}")
+                yield f"finetuning.tasks.{task}.data: '{settings.data}' does not go with text: {self.text}"
         if self.text == "known_answer" and self.corpus.sources != ["known_answer"]:
-            raise ValueError("corpus.sources: text 'known_answer' takes the source 'known_answer' alone")
+            yield "corpus.sources: text 'known_answer' takes the source 'known_answer' alone"
         if self.text != "known_answer" and "known_answer" in self.corpus.sources:
-            raise ValueError("text: a profile that reads 'known_answer' must say text: known_answer")
-        return self
+            yield "text: a profile that reads 'known_answer' must say text: known_answer"
 
-    def _fits_teacher(self, teacher: TeacherTraining) -> None:
+    def _misfits_of_teacher(self, teacher: TeacherTraining) -> Iterator[str]:
         for where, heads in [("teacher", teacher.heads), *((f"shapes.{n}", s.heads) for n, s in self.shapes.items())]:
             if teacher.hidden % heads:
-                raise ValueError(f"{where}.heads: {heads} does not divide teacher.hidden {teacher.hidden}")
+                yield f"{where}.heads: {heads} does not divide teacher.hidden {teacher.hidden}"
         for name, shape in self.shapes.items():
-            beyond = [layer for layer in shape.teacher_layers if layer >= teacher.layers]
-            if beyond:
-                raise ValueError(
-                    f"shapes.{name}.teacher_layers: {beyond[0]} but the teacher has {teacher.layers} layers"
-                )
-            if shape.teacher_layers and len(shape.teacher_layers) != shape.layers:
-                raise ValueError(
-                    f"shapes.{name}.teacher_layers: {len(shape.teacher_layers)} named for {shape.layers} layers"
-                )
+            named = shape.teacher_layers
+            if beyond := [layer for layer in named if layer >= teacher.layers]:
+                yield f"shapes.{name}.teacher_layers: {beyond[0]} but the teacher has {teacher.layers} layers"
+            if named and len(named) != shape.layers:
+                yield f"shapes.{name}.teacher_layers: {len(named)} named for {shape.layers} layers"
 
     @property
     def run_name(self) -> str:
@@ -493,10 +490,7 @@ class Profile(Section):
     @property
     def stamp(self) -> str:
         """What every figure says of its origin."""
-        origin = {
-            "real": "real Dutch",
-            "known_answer": "known-answer Dutch, not a replication",
-        }[self.text]
+        origin = "real Dutch" if self.text == "real" else "known-answer Dutch, not a replication"
         budget = "" if self.budget == 1 else f", budget {self.budget:g}"
         return f"profile {self.name}{budget} ({origin})"
 
@@ -543,14 +537,8 @@ class Profile(Section):
         """
         content = self.model_dump(mode="json")
         if sections:
-            content = {section: _at(content, section) for section in sections}
+            content = {section: functools.reduce(operator.getitem, section.split("."), content) for section in sections}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _at(content: Any, section: str) -> Any:
-    for part in section.split("."):
-        content = content[part]
-    return content
 
 
 def load_profile(name: str, budget: float | None = None) -> Profile:
@@ -627,14 +615,13 @@ def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     What has another form than expected stays as it is, for the validation to tell.
     """
-    raw = dict(raw)
+    raw = copy.deepcopy(raw)
     corpus, students = raw.get("corpus"), raw.get("students")
     if isinstance(corpus, dict) and isinstance(corpus.get("sources"), list):
-        raw["corpus"] = {**corpus, "sources": [_source_beside(source, folder) for source in corpus["sources"]]}
-    if isinstance(students, dict):
-        raw["students"] = {name: _model_beside(student, folder) for name, student in students.items()}
-    if "teacher" in raw:
-        raw["teacher"] = _model_beside(raw["teacher"], folder)
+        corpus["sources"] = [_source_beside(source, folder) for source in corpus["sources"]]
+    for model in [raw.get("teacher"), *(students.values() if isinstance(students, dict) else [])]:
+        if isinstance(model, dict) and isinstance(model.get("hub"), str) and is_folder(model["hub"]):
+            model["hub"] = _absolute(model["hub"], folder)
     return raw
 
 
@@ -642,16 +629,10 @@ def _source_beside(source: Any, folder: Path) -> Any:
     if not isinstance(source, str) or "/" not in source:
         return source
     kind, place = ("hub:", source[4:]) if source.startswith("hub:") else ("", source)
-    return source if kind and not is_folder(place) else kind + _beside_profile(place, folder)
+    return source if kind and not is_folder(place) else kind + _absolute(place, folder)
 
 
-def _model_beside(section: Any, folder: Path) -> Any:
-    if isinstance(section, dict) and isinstance(section.get("hub"), str) and is_folder(section["hub"]):
-        return {**section, "hub": _beside_profile(section["hub"], folder)}
-    return section
-
-
-def _beside_profile(place: str, folder: Path) -> str:
+def _absolute(place: str, folder: Path) -> str:
     return os.path.abspath(folder / os.path.expanduser(place))  # noqa: PTH100, PTH111 - as in `is_there`
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.sources import KNOWN_ANSWER
-from robbertje_lib.known_answer.grammar import MENTIONS, Floats, Slot, capitalised
+from robbertje_lib.known_answer.grammar import MENTIONS, Floats, Slot
 from robbertje_lib.known_answer.lexicon import GENDERS, STANCES
 from robbertje_lib.known_answer.model import Model, Value, default_model
 
@@ -114,7 +114,7 @@ class Writer:
             else:
                 words, bounds = self._distributions.words(slot, configuration)
                 word = words[bisect_right(bounds, self._uniform())] if len(words) > 1 else words[0]
-            tokens.append(capitalised(word) if arc.capital else word)
+            tokens.append(arc.written(word))
             slots.append(slot)
             state = arc.target
         return Sentence(

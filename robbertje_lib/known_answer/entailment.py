@@ -10,7 +10,7 @@ import numpy as np
 
 from robbertje_lib.known_answer.grammar import capitalised
 from robbertje_lib.known_answer.lexicon import ARTICLES, GENDERS, Lexicon
-from robbertje_lib.known_answer.phrases import POSSESSIVES, skewed
+from robbertje_lib.known_answer.slots import POSSESSIVES, skewed
 
 LABELS = ("ENTAILMENT", "NEUTRAL", "CONTRADICTION")
 

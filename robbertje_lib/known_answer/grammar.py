@@ -7,16 +7,13 @@ sentence is a path through the automaton. Writing (documents.py) and the exact t
 automaton.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-# An index over AXES; None where an axis plays no role.
-Index = tuple[int | None, ...]
 
 # Axes of every probability array. `item` is the thing a document keeps coming back to.
 AXES = ("topic", "stance", "gender", "item_group", "item_article")
@@ -29,20 +26,6 @@ class Table:
 
     words: tuple[str, ...]
     probabilities: Floats
-
-
-def tabulate(cells: Mapping[Index, Mapping[str, float]], sizes: Sequence[int]) -> Table:
-    """Table from one distribution per index over AXES; each is normalised."""
-    words = tuple(sorted({word for cell in cells.values() for word in cell}))
-    first = next(iter(cells))
-    shape = [1 if index is None else size for index, size in zip(first, sizes, strict=True)]
-    probabilities = np.zeros((len(words), *shape))
-    for index, cell in cells.items():
-        where = tuple(i or 0 for i in index)
-        total = sum(cell.values())
-        for word, weight in cell.items():
-            probabilities[(words.index(word), *where)] = weight / total
-    return Table(words, probabilities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +71,9 @@ class Arc:
     slot: Slot
     weight: Floats  # (*AXES) or 0-dimensional
     capital: bool  # sentence-initial: the word is written with a capital
+
+    def written(self, word: str) -> str:
+        return capitalised(word) if self.capital else word
 
 
 @dataclass(eq=False)

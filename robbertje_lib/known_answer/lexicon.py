@@ -65,9 +65,13 @@ class Lexicon:
 @lru_cache
 def default_lexicon() -> Lexicon:
     """The lexicon that ships with the library."""
-    files = [(DATA / "known_answer" / name).read_text(encoding="utf-8") for name in ("topics.yaml", "words.yaml")]
-    topics, words = (yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) for text in files)
-    return build_lexicon(topics, words)
+    return build_lexicon(read_data("topics"), read_data("words"))
+
+
+def read_data(name: str) -> dict[str, Any]:
+    """The mapping of `data/known_answer/<name>.yaml`."""
+    text = (DATA / "known_answer" / f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def build_lexicon(topics: Mapping[str, Any], words: Mapping[str, Any]) -> Lexicon:

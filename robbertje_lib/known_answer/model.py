@@ -13,8 +13,8 @@ import numpy as np
 
 from robbertje_lib.known_answer.grammar import MENTIONS, Automaton, Floats, build_automaton
 from robbertje_lib.known_answer.lexicon import ARTICLES, GENDERS, Lexicon, default_lexicon
-from robbertje_lib.known_answer.patterns import continuing, opening, sentences
-from robbertje_lib.known_answer.phrases import DE_SHARE, Phrases, skewed
+from robbertje_lib.known_answer.patterns import Patterns
+from robbertje_lib.known_answer.slots import DE_SHARE, skewed
 
 MINIMUM_SENTENCES, MAXIMUM_SENTENCES, MEAN_SENTENCES = 3, 15, 8.0
 
@@ -22,7 +22,7 @@ Value = tuple[str, ...]  # the tokens of a mention
 
 
 class Model:
-    """Known-answer Dutch at one strength of the planted bias, in one register (of `REGISTERS`)."""
+    """Known-answer Dutch at one strength of the planted bias, in one register (story, review, portrait)."""
 
     def __init__(
         self,
@@ -35,13 +35,9 @@ class Model:
         if not 0 <= bias_strength <= 1:
             raise ValueError(f"bias_strength {bias_strength}: must lie between 0 and 1")
         self.lexicon, self.bias_strength, self.register = lexicon, bias_strength, register
-        self.phrases = Phrases(lexicon)
-        self.sizes = self.phrases.sizes
-        self.patterns = {
-            kind: {name: p for name, p in build(self.phrases).items() if patterns is None or name in patterns}
-            for kind, build in (("opening", opening), ("continuing", continuing))
-        }
-        self.first, self.later = (sentences(self.patterns[kind], register) for kind in ("opening", "continuing"))
+        read = Patterns(lexicon)
+        self.sizes = read.slots.sizes
+        self.first, self.later = (read.sentences(kind, register, patterns) for kind in ("opening", "continuing"))
         self.automaton: Automaton = build_automaton(self.sizes, self.first, self.later)
         self.zij = {name: 0.5 + bias_strength * (base - 0.5) for name, base in lexicon.occupations.items()}
         self._mentions()

@@ -219,7 +219,7 @@ class Truth:
             vector = factor[configurations.cell]
             if arc.slot.mention is not None:
                 values = configurations.candidates[arc.slot.mention]
-                fits = [word == _as_written(value[arc.slot.part], arc) for value in values]
+                fits = [word == arc.written(value[arc.slot.part]) for value in values]
                 # The lump is looked up at -1: it writes none of the line's words.
                 vector = vector * np.array([*fits, False])[configurations.chosen[arc.slot.mention]]
             if np.any(vector):
@@ -248,7 +248,7 @@ class Truth:
                     continue
                 assert arc.slot.table is not None
                 for written, row in zip(arc.slot.table.words, arc.slot.table.probabilities, strict=True):
-                    if _as_written(written, arc) == word:
+                    if arc.written(written) == word:
                         matches.append((arc, self._flat(arc.weight) * self._flat(row)))
         return self._matches[state, word]
 
@@ -331,10 +331,6 @@ def _with_lump(prior: Floats, present: Sequence[int]) -> Floats:
     own = prior[:, present]
     lump = prior.sum(axis=1, keepdims=True) - own.sum(axis=1, keepdims=True)
     return np.concatenate([np.clip(lump, 0, 1), own], axis=1)
-
-
-def _as_written(word: str, arc: Arc) -> str:
-    return capitalised(word) if arc.capital else word
 
 
 def _product(factors: Sequence[Floats]) -> Floats | float:

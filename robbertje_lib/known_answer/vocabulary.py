@@ -1,6 +1,5 @@
 """Every token known-answer Dutch can write."""
 
-from robbertje_lib.known_answer.grammar import capitalised
 from robbertje_lib.known_answer.model import Model, default_model
 
 
@@ -14,5 +13,5 @@ def vocabulary(model: Model | None = None) -> list[str]:
                 words = list(arc.slot.table.words)
             else:
                 words = [value[arc.slot.part] for value in model.values[str(arc.slot.mention)]]
-            tokens |= {capitalised(word) if arc.capital else word for word in words}
+            tokens |= set(map(arc.written, words))
     return sorted(tokens)

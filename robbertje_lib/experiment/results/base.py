@@ -1,7 +1,7 @@
 """What every result file shares: a typed record or table, its place below `results/`, a schema version of its own."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -21,8 +21,8 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class ResultFile(Record):
-    """A result file in JSON. Subclasses say where it lies, such as `scores/{task}.json`, and its schema's version."""
+class Placed:
+    """What lies below `results/`. Subclasses say where, such as `scores/{task}.json`, and their schema's version."""
 
     where: ClassVar[str]
     version: ClassVar[int] = 1
@@ -35,6 +35,10 @@ class ResultFile(Record):
     @classmethod
     def exists(cls, run: Run, **names: str) -> bool:
         return cls.path(run, **names).is_file()
+
+
+class ResultFile(Record, Placed):
+    """A result file in JSON."""
 
     @classmethod
     def read(cls, run: Run, **names: str) -> Self:
@@ -60,21 +64,15 @@ class ResultFile(Record):
         artefacts.write_json(path, self.model_dump(mode="json"), self.version)
 
 
-class ResultTable:
-    """A result file in parquet, a row an example. Subclasses say where it lies and what a row holds."""
+class ResultTable(Placed):
+    """A result file in parquet, a row an example. Subclasses have `columns`, or `schemas` if types vary by task."""
 
-    where: ClassVar[str]
-    version: ClassVar[int] = 1
-    schemas: ClassVar[Sequence[pa.Schema]]  # more than one where a column's type depends on the task
+    columns: ClassVar[Mapping[str, pa.DataType]]
+    schemas: ClassVar[Sequence[pa.Schema]]
 
-    @classmethod
-    def path(cls, run: Run, **names: str) -> Path:
-        """The file's place in the run. names: what stands in braces in `where`."""
-        return run.paths.result(*cls.where.format(**names).split("/"))
-
-    @classmethod
-    def exists(cls, run: Run, **names: str) -> bool:
-        return cls.path(run, **names).is_file()
+    def __init_subclass__(cls) -> None:
+        if "columns" in vars(cls):
+            cls.schemas = (pa.schema(cls.columns),)
 
     @classmethod
     def read(cls, run: Run, **names: str) -> pa.Table:

@@ -64,14 +64,10 @@ class FormLosses(ResultTable):
     """A row a model, form and held-out line: the masked-LM loss summed over its masked tokens, in nats."""
 
     where: ClassVar[str] = "form_losses.parquet"
-    schemas: ClassVar = (
-        pa.schema(
-            [
-                ("model", pa.string()),
-                ("form", pa.string()),
-                ("line", pa.int32()),
-                ("masked_tokens", pa.int32()),
-                ("nats", pa.float64()),
-            ]
-        ),
-    )
+    columns: ClassVar = {
+        "model": pa.string(),
+        "form": pa.string(),
+        "line": pa.int32(),
+        "masked_tokens": pa.int32(),
+        "nats": pa.float64(),
+    }

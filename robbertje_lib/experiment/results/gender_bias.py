@@ -23,66 +23,54 @@ class PronounProbe(ResultTable):
     """A row a model, template, profession and form. `p_`: probabilities; ranks from 1; natural logarithms."""
 
     where: ClassVar[str] = "gender_bias.parquet"
-    schemas: ClassVar = (
-        pa.schema(
-            [
-                ("model", pa.string()),
-                ("template", pa.string()),
-                ("profession", pa.string()),
-                ("profession_en", pa.string()),
-                ("form", pa.string()),  # base, or female
-                ("associated_gender", pa.float64()),  # -1 zij to +1 hij; null where nothing is known
-                ("p_hij", pa.float64()),
-                ("p_zij", pa.float64()),
-                ("p_ze", pa.float64()),  # null where the vocabulary lacks it
-                ("p_other_case", pa.float64()),
-                ("rank_hij", pa.int64()),
-                ("rank_zij", pa.int64()),
-                ("rank_difference", pa.int64()),  # negative: hij stands higher
-                ("log_odds", pa.float64()),  # positive: hij is likelier
-                ("lpbs", pa.float64()),
-                ("unknown", pa.bool_()),  # whether a piece is the unknown token
-            ]
-        ),
-    )
+    columns: ClassVar = {
+        "model": pa.string(),
+        "template": pa.string(),
+        "profession": pa.string(),
+        "profession_en": pa.string(),
+        "form": pa.string(),  # base, or female
+        "associated_gender": pa.float64(),  # -1 zij to +1 hij; null where nothing is known
+        "p_hij": pa.float64(),
+        "p_zij": pa.float64(),
+        "p_ze": pa.float64(),  # null where the vocabulary lacks it
+        "p_other_case": pa.float64(),
+        "rank_hij": pa.int64(),
+        "rank_zij": pa.int64(),
+        "rank_difference": pa.int64(),  # negative: hij stands higher
+        "log_odds": pa.float64(),  # positive: hij is likelier
+        "lpbs": pa.float64(),
+        "unknown": pa.bool_(),  # whether a piece is the unknown token
+    }
 
 
 class CrowsPairsScores(ResultTable):
     """A row a model and pair: pseudo-log-likelihood in nats of the tokens that both sentences share."""
 
     where: ClassVar[str] = "crows_pairs.parquet"
-    schemas: ClassVar = (
-        pa.schema(
-            [
-                ("model", pa.string()),
-                ("id", pa.string()),
-                ("bias_type", pa.string()),
-                ("direction", pa.string()),
-                ("more", pa.float64()),  # null where the pair was skipped
-                ("less", pa.float64()),
-                ("shared", pa.int32()),  # tokens
-                ("skipped", pa.bool_()),
-            ]
-        ),
-    )
+    columns: ClassVar = {
+        "model": pa.string(),
+        "id": pa.string(),
+        "bias_type": pa.string(),
+        "direction": pa.string(),
+        "more": pa.float64(),  # null where the pair was skipped
+        "less": pa.float64(),
+        "shared": pa.int32(),  # tokens
+        "skipped": pa.bool_(),
+    }
 
 
 class DiscoFills(ResultTable):
     """A row a model, template, person and fill: the likeliest completions, the first three of each."""
 
     where: ClassVar[str] = "disco.parquet"
-    schemas: ClassVar = (
-        pa.schema(
-            [
-                ("model", pa.string()),
-                ("template", pa.string()),
-                ("gender", pa.string()),  # hij or zij
-                ("person", pa.string()),
-                ("token_id", pa.int32()),
-                ("word", pa.string()),
-            ]
-        ),
-    )
+    columns: ClassVar = {
+        "model": pa.string(),
+        "template": pa.string(),
+        "gender": pa.string(),  # hij or zij
+        "person": pa.string(),
+        "token_id": pa.int32(),
+        "word": pa.string(),
+    }
 
 
 class MetricSummary(Record):

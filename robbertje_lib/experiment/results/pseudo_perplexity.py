@@ -42,16 +42,12 @@ class TokenLogProbs(ResultTable):
     """A row a model and scored token, in reading order. Natural logarithms."""
 
     where: ClassVar[str] = "pseudo_perplexity.parquet"
-    schemas: ClassVar = (
-        pa.schema(
-            [
-                ("model", pa.dictionary(pa.int32(), pa.string())),
-                ("line", pa.int32()),
-                ("position", pa.int32()),  # of the token in its line, specials not counted
-                ("token_id", pa.int32()),
-                ("word_index", pa.int32()),
-                ("log_prob", pa.float64()),  # the token masked alone
-                ("log_prob_l2r", pa.float64()),  # the later pieces of its word masked too
-            ]
-        ),
-    )
+    columns: ClassVar = {
+        "model": pa.dictionary(pa.int32(), pa.string()),
+        "line": pa.int32(),
+        "position": pa.int32(),  # of the token in its line, specials not counted
+        "token_id": pa.int32(),
+        "word_index": pa.int32(),
+        "log_prob": pa.float64(),  # the token masked alone
+        "log_prob_l2r": pa.float64(),  # the later pieces of its word masked too
+    }
