@@ -139,7 +139,9 @@ class Encoder:
 
     def _add_window(self, result: Encoded, index: int, words: list[Ids], labels: list[int]) -> None:
         probe, before, after = self._frame
-        pieces, targets, firsts = [], [], []
+        pieces: Ids = []
+        targets: list[int] = []
+        firsts: list[int] = []
         for word, label in zip(words, labels, strict=True):
             firsts.append(before + len(pieces))
             labelled = len(word) if self.label_pieces == "all" else 1
