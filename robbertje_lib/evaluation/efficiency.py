@@ -58,7 +58,6 @@ def measure_models(run: Run, also: str = "", progress: Report = print) -> Effici
         scores = score_forms(forms[name], lines, run.profile.seed)
         losses += [scored.table(name, form) for form, scored in scores.items()]
         size = weight_bytes(Path(folders[name]), model.model)
-        sizes = {form: _file_bytes(of, size) for form, of in forms[name].items()}
         costs[name] = ModelCosts(
             parameters=parameter_count(model.model),
             encoder_parameters=encoder_parameters(model.model),
@@ -66,7 +65,7 @@ def measure_models(run: Run, also: str = "", progress: Report = print) -> Effici
             timing=timings[name, ENCODER],
             truncated_lines=_truncated(model, lines),
             finetuning_seconds=finetuning_seconds(run, name),
-            forms={form: _costs(sizes[form], timings[name, form], scored) for form, scored in scores.items()},
+            forms={form: _costs(of, size, timings[name, form], scores[form]) for form, of in forms[name].items()},
         )
         progress(_told(name, costs[name]))
     FormLosses.write(run, pa.concat_tables(losses))
@@ -110,13 +109,9 @@ def _time(
     return time_in_turns(timed, repeats)
 
 
-def _file_bytes(form: MaskedLM, weights: int) -> int:
-    return form.model.path.stat().st_size if isinstance(form.model, OnnxModel) else weights
-
-
-def _costs(size: int, timing: Timing, scores: FormScores) -> FormCosts:
+def _costs(form: MaskedLM, weights: int, timing: Timing, scores: FormScores) -> FormCosts:
     return FormCosts(
-        bytes=size,
+        bytes=form.model.path.stat().st_size if isinstance(form.model, OnnxModel) else weights,
         timing=timing,
         masked_tokens=len(scores.nats),
         loss=float(scores.nats.mean()),

@@ -42,16 +42,6 @@ class Contender:
     extra_metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """One model fine-tuned with one seed."""
-
-    model: Contender
-    seed: int
-    hyper: HyperParameters
-    outcome: Outcome
-
-
 def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: Sequence[int] = ()) -> TaskScores:
     """Fine-tune models on a task with every seed, write predictions and scores, and return the scores.
 
@@ -76,9 +66,9 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
         truncated={contender.name: contender.task.counts() for contender in contenders},
         extra_metrics={c.name: c.extra_metrics for c in contenders if c.extra_metrics},
         precision=precision(),
-        runs=[_scored(done) for done in finished],
+        runs=[scored for scored, _ in finished],
     )
-    Predictions.write(run, _prediction_table(data, finished), task=task_name)
+    Predictions.write(run, pa.concat_tables(predictions for _, predictions in finished), task=task_name)
     scores.write(run, task=task_name)
     artefacts.remove(grid.folder)
     return scores
@@ -120,8 +110,8 @@ def contenders_of(run: Run, data: TaskData, wanted: Sequence[str] = ()) -> list[
         encoder = Encoder(
             loaded.tokenizer,
             loaded.maximum_length,
-            keep=data.task.option(settings, "keep") if "keep" in data.task.options else data.task.keep,
-            label_pieces=data.task.option(settings, "label_pieces") if "label_pieces" in data.task.options else "first",
+            keep=data.task.option(settings, "keep", data.task.keep),
+            label_pieces=data.task.option(settings, "label_pieces", "first"),
         )
         # Students share their teacher's tokenizer: each task is encoded once.
         tokenizer = _digest(loaded.tokenizer.backend_tokenizer.to_str())
@@ -130,7 +120,7 @@ def contenders_of(run: Run, data: TaskData, wanted: Sequence[str] = ()) -> list[
             encoded[key] = EncodedTask.of(data, encoder)
         extra = data.task.extra_metrics(loaded, data.test.to_list()) if data.task.extra_metrics else {}
         weights = artefacts.sha256(Path(source)) if Path(source).is_dir() else source
-        pretrained = PretrainedModel(source, loaded.tokenizer, loaded.maximum_length)
+        pretrained = PretrainedModel(source, loaded.tokenizer)
         contenders.append(Contender(name, pretrained, _digest(weights, examples, key), encoded[key], extra))
     return contenders
 
@@ -148,13 +138,13 @@ class _Grid:
         self.done = self.trained = 0
         self.started = time.monotonic()
 
-    def fine_tune(self, contender: Contender) -> list[FinishedRun]:
-        """The best draw by validation, fine-tuned with every seed and then tested."""
+    def fine_tune(self, contender: Contender) -> list[tuple[FinetuningRun, pa.Table]]:
+        """The best draw by validation, fine-tuned with every seed and then tested: scores and predictions of each."""
         hyper = self.draws[0]
         if len(self.draws) > 1:
             trials = [self._outcome(contender, draw, self.seeds[0], test=False) for draw in self.draws]
             hyper = max(zip(self.draws, trials, strict=True), key=lambda pair: pair[1].validation)[0]
-        return [FinishedRun(contender, s, hyper, self._outcome(contender, hyper, s, test=True)) for s in self.seeds]
+        return [_tested(contender, s, hyper, self._outcome(contender, hyper, s, test=True)) for s in self.seeds]
 
     def _outcome(self, contender: Contender, hyper: HyperParameters, seed: int, test: bool) -> Outcome:
         digest = _digest(contender.digest, hyper.model_dump(), seed, test)
@@ -181,28 +171,23 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _scored(done: FinishedRun) -> FinetuningRun:
-    data, gold, answers = done.model.task.data, done.model.task.gold["test"], done.outcome.test
+def _tested(
+    contender: Contender, seed: int, hyper: HyperParameters, outcome: Outcome
+) -> tuple[FinetuningRun, pa.Table]:
+    """The scores of one run on the test split, and its predictions, a row an example."""
+    task, data = contender.task, contender.task.data
+    gold, answers, metric = task.gold["test"], outcome.test, data.task.metric
     assert answers is not None
-    metric = data.task.metric
-    return FinetuningRun(
-        model=done.model.name,
-        seed=done.seed,
+    scored = FinetuningRun(
+        model=contender.name,
+        seed=seed,
         metrics={metric: task_score(metric, gold, answers), **further_scores(metric, data.labels, gold, answers)},
-        validation=done.outcome.validation,
-        hyper_parameters=done.hyper,
-        updates=done.outcome.updates,
-        seconds=done.outcome.seconds,
+        validation=outcome.validation,
+        hyper_parameters=hyper,
+        updates=outcome.updates,
+        seconds=outcome.seconds,
     )
-
-
-def _prediction_table(data: TaskData, finished: Sequence[FinishedRun]) -> pa.Table:
-    """One row per model, seed and test example."""
+    n = len(data.test)
+    columns = [[contender.name] * n, [seed] * n, list(data.test["example_id"]), gold, answers]
     schema = Predictions.schemas[data.kind == "token_classification"]
-    parts = []
-    for done in finished:
-        task, n = done.model.task, len(data.test)
-        columns = [[done.model.name] * n, [done.seed] * n, list(data.test["example_id"])]
-        columns += [task.gold["test"], done.outcome.test, task.splits["test"].n_tokens]
-        parts.append(pa.table(columns, schema=schema))
-    return pa.concat_tables(parts)
+    return scored, pa.table([*columns, task.splits["test"].n_tokens], schema=schema)

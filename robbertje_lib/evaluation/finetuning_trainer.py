@@ -70,11 +70,10 @@ class Outcome(ResultFile):
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A pre-trained model to fine-tune: a folder or hub id, with its tokenizer and length limit in tokens."""
+    """A pre-trained model to fine-tune: a folder or hub id, with its tokenizer."""
 
     source: str
     tokenizer: PreTrainedTokenizerBase
-    maximum_length: int
 
 
 @dataclass
@@ -162,32 +161,26 @@ def fine_tune(pretrained: PretrainedModel, task: EncodedTask, hyper: HyperParame
 
 def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence[str], seed: int) -> PreTrainedModel:
     """The pre-trained model with a new classification head. Raises `UserError` if it cannot be loaded."""
-    family = AutoModelForTokenClassification if token_level else AutoModelForSequenceClassification
+    family: Any = AutoModelForTokenClassification if token_level else AutoModelForSequenceClassification
     set_seed(seed)
     try:
         with quiet():
-            return _load(family, pretrained, labels)
+            config = AutoConfig.from_pretrained(pretrained.source, trust_remote_code=False)
+            config.update({name: rate for name, rate in DROPOUT.items() if hasattr(config, name)})
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: number for number, label in enumerate(labels)}
+            return family.from_pretrained(
+                pretrained.source,
+                config=config,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                # On a CPU the backward pass of PyTorch's fused attention is the slower one for short texts.
+                attn_implementation=None if torch.cuda.is_available() else "eager",
+            )
     except (OSError, ValueError, SafetensorError) as error:
         what = f"model '{pretrained.source}' cannot be loaded ({error})"
         raise UserError(f"{what}; train it first or check its name") from None
-
-
-def _load(family: Any, pretrained: PretrainedModel, labels: Sequence[str]) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(pretrained.source, trust_remote_code=False)
-    for name, rate in DROPOUT.items():
-        if hasattr(config, name):
-            setattr(config, name, rate)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: number for number, label in enumerate(labels)}
-    return family.from_pretrained(
-        pretrained.source,
-        config=config,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        # On a CPU the backward pass of PyTorch's fused attention is the slower one for short texts.
-        attn_implementation=None if torch.cuda.is_available() else "eager",
-    )
 
 
 @cache

@@ -84,18 +84,13 @@ def probe(model: MaskedLM, templates: Sequence[str], professions: Sequence[Profe
                 "p_other_case": np.exp(p["other hij"]) + np.exp(p["other zij"]),
                 "rank_hij": rank[words["hij"]],
                 "rank_zij": rank[words["zij"]],
-                "rank_difference": rank_difference(rank[words["hij"]], rank[words["zij"]]),
+                "rank_difference": rank[words["hij"]] - rank[words["zij"]],
                 "log_odds": p["hij"] - p["zij"],
                 "lpbs": log_probability_bias(p["hij"], p["zij"], log_prob[priors["hij"]], log_prob[priors["zij"]]),
                 "unknown": model.tokenizer.unk_token_id in (*words["hij"].hole.before, *words["hij"].hole.after),
             }
         )
     return pd.DataFrame(readings).astype({"associated_gender": float})
-
-
-def rank_difference(rank_hij: int, rank_zij: int) -> int:
-    """RobBERT's measure; 1 is the likeliest token, so that a negative difference means hij stands higher."""
-    return rank_hij - rank_zij
 
 
 def log_probability_bias(hij: float, zij: float, prior_hij: float, prior_zij: float) -> float:
@@ -117,15 +112,11 @@ def _options(template: str) -> dict[str, str]:
 def word_at_mask(model: MaskedLM, template: str, profession: str, option: str, prior: bool) -> Word:
     """The pronoun `option` of one sentence; with `prior`, every piece of the profession is masked too."""
     pronoun = _options(template)[option]
-    at_mask, at_profession = template.index(PRONOUN), template.index(PROFESSION)
-    slots = sorted([(at_mask, PRONOUN, pronoun), (at_profession, PROFESSION, profession)])
-    text, spans, done = "", {}, 0
-    for at, slot, filler in slots:
-        text += template[done:at]
-        spans[slot] = (len(text), len(text) + len(filler))
-        text += filler
-        done = at + len(slot)
-    text += template[done:]
+    fillers, text, spans = {PRONOUN: pronoun, PROFESSION: profession}, template, {}
+    for slot in sorted(fillers, key=template.index):
+        at = text.index(slot)
+        spans[slot] = (at, at + len(fillers[slot]))
+        text = text.replace(slot, fillers[slot])
     encoded = model.tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     if len(encoded["input_ids"]) > model.maximum_length:
         raise UserError(f"template '{template}' is longer than {model.name} can take ({model.maximum_length} tokens)")

@@ -17,10 +17,7 @@ def evaluated_models(run: Run) -> dict[str, str]:
 
     Raises `UserError` if one cannot be downloaded.
     """
-    return {
-        name: str(run.paths.model(name) if released is None else released_folder(released))
-        for name, released in ((name, run.profile.released(name)) for name in run.profile.models)
-    }
+    return {name: str(_folder(run, name)) for name in run.profile.models}
 
 
 def released_folder(released: HubTeacher) -> Path:
@@ -39,7 +36,9 @@ def released_folder(released: HubTeacher) -> Path:
 
 def load_evaluated(run: Run, name: str) -> MaskedLM:
     """Load one of the run's models, or any other by its folder or hub id. Raises `UserError`."""
-    if name not in run.profile.models:
-        return load_masked_lm(name, name=name)
+    return load_masked_lm(_folder(run, name) if name in run.profile.models else name, name=name)
+
+
+def _folder(run: Run, name: str) -> Path:
     released = run.profile.released(name)
-    return load_masked_lm(released_folder(released) if released else run.paths.model(name), name=name)
+    return released_folder(released) if released else run.paths.model(name)

@@ -71,7 +71,7 @@ class MaskedLM:
         return set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
 
 
-def load_masked_lm(source: str | Path, revision: str | None = None, name: str | None = None) -> MaskedLM:
+def load_masked_lm(source: str | Path, name: str | None = None) -> MaskedLM:
     """Load a masked language model and its fast tokenizer from a folder or a hub id.
 
     Weights come from safetensors only and no code from the model's repository is run. Raises `UserError` if
@@ -80,14 +80,15 @@ def load_masked_lm(source: str | Path, revision: str | None = None, name: str | 
     """
     source = str(source)
     _check_folder(source)
-    # `revision` has no meaning for a folder, and transformers warns about it.
-    options: dict[str, Any] = {"trust_remote_code": False, "revision": None if Path(source).is_dir() else revision}
-    options = {key: value for key, value in options.items() if value is not None}
     with quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
             model, report = AutoModelForMaskedLM.from_pretrained(
-                source, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **options
+                source,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                dtype=torch.float32,
             )
         except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError, SafetensorError) as error:
             raise UserError(load_failure(source, error)) from None
@@ -104,14 +105,8 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) 
     _check_tokenizer(name, tokenizer, model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.eval().to(device)
-    return MaskedLM(
-        name=name,
-        model=model,
-        tokenizer=tokenizer,
-        maximum_length=_maximum_length(tokenizer, model),
-        device=device,
-        gather_at=_find_gather_point(model, tokenizer),
-    )
+    gather_at = _find_gather_point(model, tokenizer)
+    return MaskedLM(name, model, tokenizer, _maximum_length(tokenizer, model), device, gather_at)
 
 
 def _check_folder(source: str) -> None:

@@ -26,34 +26,23 @@ from robbertje_lib.models.quiet import quiet
 
 def teacher_config(settings: TeacherTraining, vocabulary: int, maximum_length: int) -> RobertaConfig:
     """The configuration of a teacher we train ourselves; `maximum_length` counts special tokens."""
-    return _config(
-        vocabulary,
-        maximum_length,
-        settings.hidden,
-        settings.layers,
-        settings.heads,
-        settings.feed_forward,
-        settings.dropout,
-    )
+    return _config(settings, vocabulary, maximum_length, settings.hidden, settings.dropout)
 
 
 def student_config(shape: Shape, teacher: RobertaConfig, dropout: float) -> RobertaConfig:
     """A student's configuration: vocabulary, hidden size and positions are the teacher's."""
-    maximum_length = teacher.max_position_embeddings - 2
-    return _config(
-        teacher.vocab_size, maximum_length, teacher.hidden_size, shape.layers, shape.heads, shape.feed_forward, dropout
-    )
+    return _config(shape, teacher.vocab_size, teacher.max_position_embeddings - 2, teacher.hidden_size, dropout)
 
 
 def _config(
-    vocabulary: int, maximum_length: int, hidden: int, layers: int, heads: int, feed_forward: int, dropout: float
+    shape: Shape | TeacherTraining, vocabulary: int, maximum_length: int, hidden: int, dropout: float
 ) -> RobertaConfig:
     return RobertaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         max_position_embeddings=maximum_length + 2,  # RoBERTa counts positions from pad_token_id + 1 = 2

@@ -87,9 +87,9 @@ class Task:
     keep: Literal["head", "tail", "both", "mask"] = "head"
     extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float]] | None = None
 
-    def option(self, settings: TaskSettings, name: str) -> str:
-        """The profile's choice for the option `name`, or its default."""
-        return str(settings.options.get(name, self.options[name][0]))
+    def option(self, settings: TaskSettings, name: str, otherwise: str = "") -> str:
+        """The profile's choice for the option `name`, its default, or `otherwise` where the task has no such option."""
+        return str(settings.options.get(name, self.options.get(name, (otherwise,))[0]))
 
     def check(self, settings: TaskSettings) -> None:
         """Raise `UserError` for data or options that this task does not know."""

@@ -83,16 +83,14 @@ def occurrences(texts: list[str], document_ids: list[str]) -> tuple[list[Row], l
 
 def as_pairs(rows: list[Row], seed: int) -> list[Row]:
     """The two-sentence form: original and changed sentence, in an order that is a fair coin's."""
-    second = np.random.default_rng(seed).random(len(rows)) < 0.5
-    return [_pair(row, bool(original_second)) for row, original_second in zip(rows, second, strict=True)]
-
-
-def _pair(row: Row, original_second: bool) -> Row:
-    original = row["text"].replace(MASK, row["pronoun"])
-    changed = row["text"].replace(MASK, like(OTHER[row["label"]], row["pronoun"]))
-    first, second = (changed, original) if original_second else (original, changed)
-    label = PAIR_LABELS[original_second]
-    return {**row, "text": first, "text_pair": second, "label": label, "masked": row["text"]}
+    places = (np.random.default_rng(seed).random(len(rows)) < 0.5).astype(int).tolist()
+    pairs = []
+    for row, place in zip(rows, places, strict=True):  # of the original: 0 is first, 1 second
+        forms = [row["pronoun"], like(OTHER[row["label"]], row["pronoun"])]
+        first, second = (row["text"].replace(MASK, form) for form in (forms[::-1] if place else forms))
+        label = PAIR_LABELS[place]
+        pairs.append({**row, "text": first, "text_pair": second, "label": label, "masked": row["text"]})
+    return pairs
 
 
 def like(word: str, written: str) -> str:

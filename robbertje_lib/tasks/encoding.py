@@ -5,15 +5,16 @@ sentence of a token task is instead read in several windows, so that every word 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.tasks import MASK, Row
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 IGNORED = -100  # the label that the loss leaves out
 Ids = list[int]
@@ -43,49 +44,46 @@ class Encoder:
     ) -> None:
         self.tokenizer, self.keep, self.label_pieces = tokenizer, keep, label_pieces
         self.maximum_length = maximum_length
-        self.single = _Frame.of(tokenizer, pair=False)
-        self.pair = _Frame.of(tokenizer, pair=True)
 
     def encode(self, kind: str, rows: Iterable[Row], labels: tuple[str, ...]) -> Encoded:
         """Encode rows of a task; `kind` and the rows' columns as in `robbertje_lib.tasks`."""
         rows, number = list(rows), {label: index for index, label in enumerate(labels)}
         if kind == "token_classification":
             return self._sentences(rows, number)
-        result = Encoded(counts=Counter(examples_cut=0, tokens_cut=0))
-        texts = self._pieces([row["text"] for row in rows])
-        pairs: list[Ids] | list[None] = [None] * len(rows)
-        if kind == "pair_classification":
-            pairs = self._pieces([row["text_pair"] for row in rows])
-        for index, (row, text, pair) in enumerate(zip(rows, texts, pairs, strict=True)):
-            frame = self.single if pair is None else self.pair
-            whole = len(text) + len(pair or []) + frame.size
-            feature = frame.around(*self._fit(text, pair, self.maximum_length - frame.size))
+        result = Encoded(rows=list(range(len(rows))), counts=Counter(examples_cut=0, tokens_cut=0))
+        pairs = [row["text_pair"] for row in rows] if kind == "pair_classification" else None
+        fitted = self._fitted([row["text"] for row in rows], pairs)
+        for row, (whole, feature) in zip(rows, fitted, strict=True):
             cut = whole - len(feature["input_ids"])
             result.counts.update(examples_cut=int(cut > 0), tokens_cut=cut)
             result.features.append({**feature, "labels": number[row["label"]]})
-            result.rows.append(index)
             result.n_tokens.append(whole)
         return result
 
     def masked_text(self, text: str) -> Ids:
         """One text as the model reads it, special tokens included, cut around its mask if need be."""
-        (pieces,) = self._pieces([text])
-        return self.single.around(*self._fit(pieces, None, self.maximum_length - self.single.size))["input_ids"]
+        ((_, feature),) = self._fitted([text])
+        return feature["input_ids"]
 
-    def _pieces(self, texts: list[str]) -> list[Ids]:
+    def _tokens(self, texts: list[str], pairs: list[str] | None = None, special: bool = True) -> "BatchEncoding":
         mask = self.tokenizer.mask_token
-        if mask is None and any(MASK in text for text in texts):
+        if mask is None and any(MASK in text for text in [*texts, *(pairs or [])]):
             raise UserError(f"{self.tokenizer.name_or_path}: no mask token; choose a masked language model")
-        texts = [text.replace(MASK, mask) if MASK in text else text for text in texts]
-        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        filled = [side and [text.replace(MASK, mask or MASK) for text in side] for side in (texts, pairs)]
+        return self.tokenizer(*filled, add_special_tokens=special, return_attention_mask=False, verbose=False)
 
-    def _fit(self, text: Ids, pair: Ids | None, room: int) -> tuple[Ids, Ids | None]:
-        """Cut a text to `room` tokens, or both of a pair, the longer one first."""
-        if pair is None:
-            return self._cut(text, room, self._focus(text, [])), None
-        room_pair = min(len(pair), max(room // 2, room - len(text)))
-        focus = self._focus(text, pair)
-        return self._cut(text, room - room_pair, focus), self._cut(pair, room_pair, focus)
+    def _fitted(self, texts: list[str], pairs: list[str] | None = None) -> Iterator[tuple[int, dict[str, Ids]]]:
+        """Each text's length in tokens, and the model inputs once it is cut; of a pair the longer side is cut first."""
+        encoded = self._tokens(texts, pairs)
+        for index, ids in enumerate(encoded["input_ids"]):
+            sides = encoded.sequence_ids(index)
+            text, pair = ([at for at, side in enumerate(sides) if side == wanted] for wanted in (0, 1))
+            room = self.maximum_length - sides.count(None)
+            room_pair = min(len(pair), max(room // 2, room - len(text)))
+            focus = self._focus([ids[at] for at in text], [ids[at] for at in pair])
+            kept = {*self._cut(text, room - room_pair, focus), *self._cut(pair, room_pair, focus)}
+            places = [at for at, side in enumerate(sides) if side is None or at in kept]
+            yield len(ids), {name: [values[index][at] for at in places] for name, values in encoded.items()}
 
     def _focus(self, text: Ids, pair: Ids) -> int:
         """The piece that `keep: mask` may not lose: the mask or, in a pair, the first difference."""
@@ -94,29 +92,34 @@ class Encoder:
             return text.index(mask)
         return next((i for i, (a, b) in enumerate(zip(text, pair, strict=False)) if a != b), 0)
 
-    def _cut(self, ids: Ids, room: int, focus: int) -> Ids:
-        if len(ids) <= room:
-            return ids
+    def _cut(self, places: list[int], room: int, focus: int) -> list[int]:
+        if len(places) <= room:
+            return places
+        spare = len(places) - room
         if self.keep == "both":
-            return ids[: room - room // 2] + ids[len(ids) - room // 2 :]
-        starts = {"head": 0, "tail": len(ids) - room, "mask": min(max(focus - room // 2, 0), len(ids) - room)}
-        start = starts[self.keep]
-        return ids[start : start + room]
+            return places[: room - room // 2] + places[len(places) - room // 2 :]
+        start = {"head": 0, "tail": spare, "mask": min(max(focus - room // 2, 0), spare)}[self.keep]
+        return places[start : start + room]
 
     def _sentences(self, rows: list[Row], number: dict[str, int]) -> Encoded:
         result = Encoded(counts=Counter(sentences_in_windows=0, windows=0, words_cut=0, tokens_cut=0, words_unknown=0))
-        room = self.maximum_length - self.single.size
+        _, before, after = self._frame
+        room = self.maximum_length - before - after
         # Words are encoded one by one, once each: the first of a sentence as it stands, the others after a space.
         words = {(token, place > 0) for row in rows for place, token in enumerate(row["tokens"])}
         listed = sorted(words)
-        encoded = self._pieces([" " * spaced + token for token, spaced in listed]) if listed else []
+        encoded = (
+            self._tokens([" " * spaced + token for token, spaced in listed], special=False)["input_ids"]
+            if listed
+            else []
+        )
         pieces = dict(zip(listed, encoded, strict=True))
         for index, row in enumerate(rows):
             sentence = [pieces[token, place > 0] for place, token in enumerate(row["tokens"])]
             # A word of characters the tokenizer drops altogether still needs a place to be labelled at.
             result.counts["words_unknown"] += sum(not word for word in sentence)
             sentence = [word or [self.tokenizer.unk_token_id] for word in sentence]
-            result.n_tokens.append(sum(map(len, sentence)) + self.single.size)
+            result.n_tokens.append(sum(map(len, sentence)) + before + after)
             result.counts["words_cut"] += sum(len(word) > room for word in sentence)
             result.counts["tokens_cut"] += sum(max(len(word) - room, 0) for word in sentence)
             windows = _windows([word[:room] for word in sentence], room)
@@ -127,16 +130,29 @@ class Encoder:
                 left = left[len(window) :]
         return result
 
+    @cached_property
+    def _frame(self) -> tuple["BatchEncoding", int, int]:
+        """A text between its special tokens, and how many of these stand before and after it."""
+        probe = self.tokenizer("a", return_attention_mask=False)
+        sides = probe.sequence_ids(0)
+        return probe, sides.index(0), sides[::-1].index(0)
+
     def _add_window(self, result: Encoded, index: int, words: list[Ids], labels: list[int]) -> None:
-        feature = self.single.around([piece for word in words for piece in word], None)
-        targets, firsts = [IGNORED] * len(feature["input_ids"]), []
-        at = len(self.single.before)
+        probe, before, after = self._frame
+        pieces: Ids = []
+        targets: list[int] = []
+        firsts: list[int] = []
         for word, label in zip(words, labels, strict=True):
-            firsts.append(at)
+            firsts.append(before + len(pieces))
             labelled = len(word) if self.label_pieces == "all" else 1
-            targets[at : at + labelled] = [label] * labelled
-            at += len(word)
-        result.features.append({**feature, "labels": targets})
+            targets += [label] * labelled + [IGNORED] * (len(word) - labelled)
+            pieces += word
+        inner = {"input_ids": pieces}
+        feature = {
+            name: [*values[:before], *inner.get(name, [values[before]] * len(pieces)), *values[len(values) - after :]]
+            for name, values in probe.items()
+        }
+        result.features.append({**feature, "labels": [IGNORED] * before + targets + [IGNORED] * after})
         result.rows.append(index)
         result.first_pieces.append(firsts)
 
@@ -152,38 +168,3 @@ def _windows(words: list[Ids], room: int) -> list[list[Ids]]:
         windows[-1].append(word)
         left -= len(word)
     return windows
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """The special tokens that a tokenizer puts around one text or a pair, and the type of each segment."""
-
-    before: Ids
-    between: Ids
-    after: Ids
-    types: tuple[Ids, Ids, Ids, Ids, Ids] | None  # before, first, between, second, after
-
-    @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerBase", pair: bool) -> "_Frame":
-        """Read the frame off an example, which works for every family of models."""
-        probe = tokenizer("a", "a", return_token_type_ids=True) if pair else tokenizer("a", return_token_type_ids=True)
-        ids, types, marks = probe["input_ids"], probe["token_type_ids"], probe.sequence_ids(0)
-        first, last = marks.index(0), len(marks) - marks[::-1].index(0)
-        second, end = (marks.index(1), len(marks) - marks[::-1].index(1)) if pair else (last, last)
-        parts = [slice(0, first), slice(first, last), slice(last, second), slice(second, end), slice(end, None)]
-        wanted = "token_type_ids" in tokenizer.model_input_names
-        split = tuple(types[part] for part in parts) if wanted else None
-        return cls(ids[parts[0]], ids[parts[2]], ids[parts[4]], split)  # type: ignore[arg-type]
-
-    @property
-    def size(self) -> int:
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def around(self, text: Ids, pair: Ids | None) -> dict[str, Ids]:
-        """The model inputs for pieces already cut to fit."""
-        feature = {"input_ids": [*self.before, *text, *self.between, *(pair or []), *self.after]}
-        if self.types is not None:
-            before, first, between, second, after = self.types
-            middle = [*first[:1] * len(text), *between, *second[:1] * len(pair or [])]
-            feature["token_type_ids"] = [*before, *middle, *after]
-        return feature

@@ -24,11 +24,8 @@ def example_counts(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -
     """
     if metric == "f1":
         return entity_counts(gold, predicted)
-    pairs = zip(gold, predicted, strict=True)
-    if len(gold) and not isinstance(gold[0], str):
-        rows = [(sum(a == b for a, b in zip(right, given, strict=True)), len(right)) for right, given in pairs]
-    else:
-        rows = [(int(right == given), 1) for right, given in pairs]
+    pairs = zip(map(_labels, gold), map(_labels, predicted), strict=True)
+    rows = [(sum(a == b for a, b in zip(right, given, strict=True)), len(right)) for right, given in pairs]
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
@@ -39,12 +36,11 @@ def task_score(metric: str, gold: Sequence[Any], predicted: Sequence[Any]) -> fl
 
 def scores_per_class(labels: Sequence[str], gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
     """Precision, recall and F1 of every class, as `recall_<label>` and so on; 0 where nothing can be divided."""
-    table = Counter(zip(gold, predicted, strict=True))
+    right = Counter(a for a, b in zip(gold, predicted, strict=True) if a == b)
+    counts = right, Counter(predicted), Counter(gold)
     scores = {}
     for label in labels:
-        hits = table[label, label]
-        offered = sum(count for (_, given), count in table.items() if given == label)
-        wanted = sum(count for (right, _), count in table.items() if right == label)
+        hits, offered, wanted = (count[label] for count in counts)
         scores[f"precision_{label}"] = hits / offered if offered else 0.0
         scores[f"recall_{label}"] = hits / wanted if wanted else 0.0
         scores[f"f1_{label}"] = 2 * hits / (offered + wanted) if offered + wanted else 0.0
@@ -58,10 +54,7 @@ def further_scores(
     if metric == "f1":
         hits, made_up, missed = example_counts(metric, gold, predicted).sum(axis=0).tolist()
         return {"precision": hits / max(hits + made_up, 1), "recall": hits / max(hits + missed, 1)}
-    if isinstance(gold[0], str):
-        return scores_per_class(labels, gold, predicted)
-    words = [[label for sentence in side for label in sentence] for side in (gold, predicted)]
-    return scores_per_class(labels, *words)
+    return scores_per_class(labels, _all_labels(gold), _all_labels(predicted))
 
 
 def majority_baseline(metric: str, train: Sequence[Any], test: Sequence[Any]) -> float:
@@ -69,10 +62,8 @@ def majority_baseline(metric: str, train: Sequence[Any], test: Sequence[Any]) ->
 
     For entities that label is `O`, which finds none: the score is 0.
     """
-    if isinstance(train[0], str):
-        return task_score(metric, test, [_most_frequent(train)] * len(test))
-    answer = _most_frequent([label for labels in train for label in labels])
-    return task_score(metric, test, [[answer] * len(labels) for labels in test])
+    answer = _most_frequent(_all_labels(train))
+    return task_score(metric, test, [answer if isinstance(row, str) else [answer] * len(row) for row in test])
 
 
 def lexicon_baseline(metric: str, train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]]) -> float:
@@ -88,6 +79,14 @@ def lexicon_baseline(metric: str, train: Sequence[dict[str, Any]], test: Sequenc
     other = _most_frequent([label for labels in seen.values() for label in labels])
     answers = [[lexicon.get(token, other) for token in row["tokens"]] for row in test]
     return task_score(metric, [row["labels"] for row in test], answers)
+
+
+def _labels(row: str | Sequence[str]) -> Sequence[str]:
+    return [row] if isinstance(row, str) else row
+
+
+def _all_labels(rows: Sequence[str | Sequence[str]]) -> list[str]:
+    return [label for row in rows for label in _labels(row)]
 
 
 def _most_frequent(labels: Sequence[str]) -> str:

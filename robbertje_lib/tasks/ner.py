@@ -19,16 +19,7 @@ from robbertje_lib.tasks.reading import known_answer_examples, malformed
 LABELS = ("O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 MEMBERS = {"train": "conll2002/ned.train", "validation": "conll2002/ned.testa", "test": "conll2002/ned.testb"}
 LARGEST_MEMBER = 50_000_000  # bytes; the real ones have 2.4 million at most
-DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
+DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def read_entities(settings: TaskSettings, source: TaskSource) -> Examples:
