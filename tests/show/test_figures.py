@@ -69,7 +69,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @contextmanager
 def without(paths: list[Path]) -> Iterator[None]:
-    aside = [path.rename(path.with_suffix(".aside")) for path in paths]
+    aside = [path.rename(path.with_name(f"{path.name}.aside")) for path in paths]
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ from robbertje_lib.conclusions.published import paper_comparisons, published_tab
 from robbertje_lib.conclusions.time_to_quality import compare_recipes
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.significance import Mismatch, SignificanceResult
-from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show.tables import claims, formatting, significance
 from tests.support.result_files import World, make_run, write_results
@@ -86,10 +85,9 @@ def test_losses_of_forms(run: Run, decided: ClaimsResult) -> None:
 
 
 def test_recipes_beside_the_published_one(run: Run, tmp_path: Path) -> None:
-    students = {name: DistillationResult.read(run, student=name) for name in run.profile.trained}
-    table = claims.recipe_table(compare_recipes(run.profile, students))
+    table = claims.recipe_table(compare_recipes(run))
     assert table["published"].str.endswith("as_published").all() and (table["share"] > 0).all() and len(table)
-    assert claims.recipe_table(compare_recipes(make_run(tmp_path, "smoke").profile, {})).empty
+    assert claims.recipe_table(compare_recipes(make_run(tmp_path, "smoke"))).empty
 
 
 def test_what_the_papers_table_can_carry() -> None:
