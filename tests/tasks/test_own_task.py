@@ -54,7 +54,7 @@ run = untrained_run(sys.argv[1], 1.0)
 pseudo_perplexity.score_models(run)
 scores = finetuning.finetune_task(run, "tense")
 comparisons.compare_models(run)
-panels = [axes.get_title() for axes in figures.plot(run, "task_scores").axes]
+panels = [axes.get_title(loc="left") for axes in figures.plot(run, "task_scores").axes]
 saved = figures.draw(run, "task_scores")
 print(json.dumps({"panels": panels, "scores": scores.model_dump(), "figures": str(run.paths.figures)}))
 """
