@@ -93,10 +93,15 @@ class HubDataset:
     revision: str | None
     config: str | None
 
+    @staticmethod
+    def place(source: str) -> str:
+        """Name and revision, or the folder."""
+        return source.removeprefix("hub:").partition(":")[0]
+
     @classmethod
     def parse(cls, source: str) -> Self:
         """Raises `ValueError` for another form, or a folder that is not there."""
-        place, _, config = source.removeprefix("hub:").partition(":")
+        place, config = cls.place(source), source.removeprefix("hub:").partition(":")[2]
         name, _, revision = place.partition("@")
         if is_folder(place):
             if not (is_there(place) and Path(place).is_dir()):
@@ -149,7 +154,8 @@ class Corpus(Section):
 
     def own_files(self) -> list[Path]:
         """The user's own files among the sources, those in folders included, in a fixed order."""
-        own = [Path(source) for source in self.sources if "/" in source and not source.startswith("hub:")]
+        places = [HubDataset.place(source) if source.startswith("hub:") else source for source in self.sources]
+        own = [Path(place) for place in places if "/" in place and (place in self.sources or is_folder(place))]
         return [
             file for path in own for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
         ]

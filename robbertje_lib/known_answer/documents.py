@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.sources import KNOWN_ANSWER
 from robbertje_lib.known_answer.grammar import MENTIONS, Floats, Slot
 from robbertje_lib.known_answer.lexicon import GENDERS, STANCES
 from robbertje_lib.known_answer.model import Model, Value, default_model
@@ -52,7 +51,7 @@ def generate(
     prefix = "-".join(map(str, [seed] if isinstance(seed, int) else seed))
     number = 0
     while count is None or number < count:
-        yield writer.document(f"{KNOWN_ANSWER}-{prefix}-{number}")
+        yield writer.document(f"known_answer-{prefix}-{number}")
         number += 1
 
 

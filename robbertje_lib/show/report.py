@@ -24,6 +24,7 @@ from robbertje_lib.show.figure_style import stamp
 from robbertje_lib.show.tables.formatting import number, p_value
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
+TEMPLATE = paths.DATA / "report.html.j2"
 
 
 def write_report(run: Run) -> Path:
@@ -40,7 +41,7 @@ def write_report(run: Run) -> Path:
         number=number, duration=duration, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
     )
     stages = [_stage(run, stage) for stage in run.profile.stages]
-    page = environment.get_template("report.html.j2").render(
+    page = environment.get_template(TEMPLATE.name).render(
         profile=run.profile,
         run_name=run.paths.run_name,
         stamp=stamp(run),

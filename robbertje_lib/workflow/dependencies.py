@@ -25,8 +25,7 @@ def modules_of(
 ) -> list[Path]:
     """Source files of `robbertje_lib` that `notebook` imports, directly or through each other, in sorted order.
 
-    With a module come its data: everything in `data/` of its own name, such as `data/sources.tsv` with
-    `experiment/sources.py`. Names in
+    With a module come its data: what it spells as `DATA / "sources.tsv"`, a folder with all its files. Names in
     `ignore` (a module, a subpackage, or `tasks.ner`) are neither listed nor followed; those in `also` are, as if the
     notebook imported them.
     """
@@ -34,7 +33,7 @@ def modules_of(
     # Not through nbformat: it takes two seconds to import, and every `make plan` would wait for them.
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join(_plain("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code")
-    waiting = _imports(code, package) | set(also)
+    waiting = _imports(ast.parse(code), package) | set(also)
     found: set[Path] = set()
     while waiting:
         name = waiting.pop()
@@ -42,10 +41,9 @@ def modules_of(
         parents = {name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)}
         if file is None or file in found or parents & set(ignore):
             continue
-        found.add(file)
-        data, module = package / "data", name.rpartition(".")[2]
-        found |= set(data.glob(f"{module}.*")) | {p for p in (data / module).rglob("*") if p.is_file()}
-        waiting |= _imports(file.read_text(encoding="utf-8"), package)
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        found |= {file, *_data(tree, package)}
+        waiting |= _imports(tree, package)
     return sorted(found)
 
 
@@ -54,10 +52,20 @@ def _plain(cell: str) -> str:
     return "\n".join(line for line in cell.splitlines() if not line.startswith(("%", "!")))
 
 
-def _imports(code: str, package: Path) -> set[str]:
-    """Modules of the package that `code` imports, at any depth, named from the package down (`tasks.ner`)."""
+def _data(tree: ast.Module, package: Path) -> set[Path]:
+    """The files of the package's `data/` that code spells: `DATA / "x.tsv"`, `paths.DATA / "folder" / name`."""
+    found: set[Path] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and ast.unparse(node.left) in {"DATA", "paths.DATA"}:
+            path = package / "data" / ast.literal_eval(node.right)
+            found |= {path, *path.rglob("*")}
+    return {path for path in found if path.is_file()}
+
+
+def _imports(tree: ast.Module, package: Path) -> set[str]:
+    """Modules of the package that code imports, at any depth, named from the package down (`tasks.ner`)."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

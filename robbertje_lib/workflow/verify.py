@@ -14,7 +14,7 @@ import nbformat
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.profile import LAST_STAGE
+from robbertje_lib.experiment.profile import LAST_STAGE, load_profile
 from robbertje_lib.experiment.provenance import producers, read_records
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run
@@ -64,6 +64,7 @@ def verify(run: Run) -> Verification:
     found.findings += _stale(records, made_by)
     found.findings += _notebooks(run, records)
     found.findings += _profile(run, records)
+    found.findings += _frozen(run, records)
     found.findings += _figures(run)
     found.findings += _leftovers(run)
     return found
@@ -153,6 +154,20 @@ def _profile(run: Run, records: Mapping[str, RunRecord]) -> Iterator[str]:
             yield f"{stage}: made with another state of the profile; `make plan` says whether this concerns it"
 
 
+def _frozen(run: Run, records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """The profile in the run's folder is that which the last stage read."""
+    name = paths.recorded_name(run.paths.profile)
+    if not run.paths.profile.is_file():
+        yield f"{name}: missing; `make reproduce` writes it"
+    elif LAST_STAGE in records:
+        try:
+            same = load_profile(str(run.paths.profile)).digest() == records[LAST_STAGE].profile_digest
+        except UserError:
+            same = False
+        if not same:
+            yield f"{name}: not the profile that the stages read; edited, or a later run has not got to its end"
+
+
 def _figures(run: Run) -> Iterator[str]:
     """Figures are not recorded one by one, but the report holds each, and is."""
     report = run.paths.figures / "report.html"
@@ -174,7 +189,7 @@ def _leftovers(run: Run) -> Iterator[str]:
         for pattern, what in (
             (".*.tmp", "half-written by a run that was killed; the next `make reproduce` removes it"),
             (".*.running.ipynb", "of a stage that was killed; the next `make reproduce` removes it"),
-            ("*.failed.ipynb", "of a stage that failed; it goes when the stage succeeds"),
+            ("*.failed.*", "of a stage that failed; it goes when the stage succeeds"),
         ):
             for path in sorted(folder.rglob(pattern)):
                 yield f"{path.relative_to(run.paths.root).as_posix()}: left {what}"

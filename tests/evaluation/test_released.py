@@ -18,9 +18,11 @@ from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation.pseudo_perplexity import score_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import freeze_profile
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
 from robbertje_lib.models.shapes import load_teacher
+from robbertje_lib.workflow.engine import Snakemake
 from robbertje_lib.workflow.reproduce import planned_stages
 from tests.support.small_models import LINES, POSITIONS, save_small_model
 
@@ -105,7 +107,8 @@ def _plan(name: str, output: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run
     monkeypatch.setenv("ROBBERTJE_OUTPUT", str(output))
     run = open_run(name)
     run.paths.run.mkdir(parents=True)
-    return run, [planned.stage for planned in planned_stages(run, name, 1.0, 2)]
+    freeze_profile(run.profile, run.paths.profile)
+    return run, [planned.stage for planned in planned_stages(Snakemake(run, run.paths.profile, 2, run.profile.stages))]
 
 
 @pytest.mark.parametrize(("name", "distilled"), [("published", 0), ("paper", 8)])
@@ -113,7 +116,7 @@ def test_the_plan_has_no_training_for_what_is_released(
     name: str, distilled: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, planned = _plan(name, tmp_path, monkeypatch)
-    assert planned == sorted(run.profile.stages)
+    assert planned == run.profile.stages
     assert "20_teacher" not in planned
     assert sum(stage.startswith("30_") for stage in planned) == distilled
     assert len(planned) == 1 + distilled + 1 + 5 + 4
@@ -123,7 +126,7 @@ def test_a_profile_with_own_models_is_planned(
     profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, planned = _plan(str(profile_file), tmp_path / "planned", monkeypatch)
-    assert planned == sorted(run.profile.stages)
+    assert planned == run.profile.stages
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,16 @@ def test_the_users_text_is_found_beside_the_profile(tmp_path: Path) -> None:
     assert load_profile(_write(tmp_path, "own.yaml", content)).corpus.sources == [str(text.resolve())]
 
 
+def test_all_files_of_ones_own_are_known_so_that_an_edit_of_one_counts(tmp_path: Path) -> None:
+    for name in ("text/a.txt", "text/more/b.txt", "set/c.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    content = (paths.PROFILES / "mini.yaml").read_text(encoding="utf-8").replace("name: mini", "name: own")
+    content = content.replace("[novels, manifestos]", "[novels, './text/', 'hub:./set:nl', 'hub:ORG/NAME@main']")
+    files = load_profile(_write(tmp_path, "own.yaml", content)).corpus.own_files()
+    assert files == [tmp_path / name for name in ("text/a.txt", "text/more/b.txt", "set/c.parquet")]
+
+
 # Anything YAML can hold, put anywhere in a valid profile.
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
 VALUES = st.recursive(

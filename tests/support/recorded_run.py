@@ -13,6 +13,7 @@ from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import write_json
+from robbertje_lib.experiment.profile import freeze_profile
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show import figures
 from robbertje_lib.show.report import write_report
@@ -54,6 +55,7 @@ def _template() -> "tempfile.TemporaryDirectory[str]":
 def _make(root: Path) -> None:
     profile = write_profile(root / "tiny.yaml")
     run = open_run(str(profile))
+    freeze_profile(run.profile, run.paths.profile)
     write_results(run, World(examples=60))
     compare_models(run)
     decide_claims(run)

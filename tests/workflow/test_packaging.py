@@ -25,8 +25,8 @@ LOCK = {
     for requirement in (Requirement(line) for line in LOCK_LINES if not line.startswith("#"))
 }
 DECLARED = [Requirement(text) for text in (*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"])]
-# Snakemake and the notebooks' kernel are run, not imported; the others are what the libraries need for a task of ours.
-NOT_IMPORTED = {"snakemake", "ipykernel", "huggingface-hub", "jinja2", "onnx", "onnxscript", "seaborn", "tqdm"}
+# The kernel of notebooks is run, not imported; the others are what the libraries need for a task of ours.
+NOT_IMPORTED = {"ipykernel", "huggingface-hub", "jinja2", "onnx", "onnxscript", "seaborn", "tqdm"}
 
 
 def test_the_lock_pins_exact_versions_and_nothing_of_this_machine() -> None:

@@ -188,6 +188,20 @@ def test_a_failing_stage_is_told_in_one_line_and_keeps_the_rest(aged: Path) -> N
     assert not (aged / "papermill_runs/tiny/60_gender_bias.failed.ipynb").exists()
 
 
+def test_rules_that_cannot_be_read_are_told_in_one_line(aged: Path) -> None:
+    file = aged / "Snakefile"
+    before, dates = file.read_bytes(), file.stat()
+    file.write_bytes(before.replace(b"KNOWN_ANSWER = ", b"KNOWN_ANSWER = 1 / 0 or "))
+    told = _call(aged, "plan")
+    file.write_bytes(before)
+    os.utime(file, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert told.returncode == 2 and told.stdout == ""
+    assert (
+        told.stderr.startswith("error: cannot plan the stages: ZeroDivisionError in ") and told.stderr.count("\n") == 1
+    )
+    assert "snakemake.log" in told.stderr and "Traceback" not in told.stderr
+
+
 def test_killed_in_the_middle_it_goes_on_and_a_second_run_is_refused(aged: Path) -> None:
     (aged / "70_significance.wait").touch()
     (aged / "notebooks" / "70_significance.ipynb").touch()

@@ -11,6 +11,7 @@ from robbertje_lib.__main__ import main
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import freeze_profile
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.workflow.verify import verify
@@ -97,9 +98,22 @@ def test_another_profile(run: Run) -> None:
     # A stage that did not need to run again keeps the digest of then.
     for stage in ("70_significance", "90_claims_and_figures"):
         _rewrite_record(run, stage, profile_digest=other.profile.digest())
+    freeze_profile(other.profile, other.paths.profile)
     assert verify(other).findings == []
     run.paths.record("90_claims_and_figures").unlink()
     assert sum("made with another state of the profile" in line for line in verify(other).findings) == STAGES - 2
+
+
+def test_the_frozen_profile_is_that_which_the_stages_read(run: Run) -> None:
+    name = "papermill_runs/tiny/profile.yaml"
+    text = run.paths.profile.read_text(encoding="utf-8")
+    for content in (text.replace("seed: 56", "seed: 57"), "{"):
+        run.paths.profile.write_text(content, encoding="utf-8")
+        assert [line.partition(";")[0] for line in verify(run).findings] == [
+            f"{name}: not the profile that the stages read"
+        ]
+    run.paths.profile.unlink()
+    assert verify(run).findings == [f"{name}: missing; `make reproduce` writes it"]
 
 
 def test_figures_are_those_of_the_report(run: Run) -> None:
