@@ -188,7 +188,9 @@ def test_rules_that_cannot_be_read_are_told_in_one_line(aged: Path) -> None:
     file.write_bytes(before)
     os.utime(file, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     assert told.returncode == 2 and told.stdout == ""
-    assert told.stderr.startswith("error: cannot plan the stages: ZeroDivisionError in ") and told.stderr.count("\n") == 1
+    assert (
+        told.stderr.startswith("error: cannot plan the stages: ZeroDivisionError in ") and told.stderr.count("\n") == 1
+    )
     assert "snakemake.log" in told.stderr and "Traceback" not in told.stderr
 
 

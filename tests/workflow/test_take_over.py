@@ -164,6 +164,15 @@ DIFFERENCES: dict[str, Callable[[StageCall], object]] = {
     "output edited": _edit("papermill_runs/demo/models/merged/model.safetensors"),
     "file beside an output edited": _edit("papermill_runs/demo/models/merged/config.json"),
     "output gone": lambda call: (_distillation("demo").outputs[0]).unlink(),
+    "an output that the other did not have": _record(
+        outputs=lambda r: {name: digest for name, digest in r.outputs.items() if not name.endswith("merged.json")}
+    ),
+    "a file outside of the run": _record(
+        outputs=lambda r: {
+            **r.outputs,
+            "papermill_runs/demo/../x.json": sha256(_write(paths.output_root() / "papermill_runs/x.json", "x")),
+        }
+    ),
     "executed notebook edited": _edit("papermill_runs/demo/30_distillation-merged.ipynb"),
     "no record": lambda call: _distillation("demo").record.unlink(),
     "damaged record": _edit("papermill_runs/demo/records/30_distillation-merged.json"),
