@@ -54,12 +54,15 @@ class Lexicon:
 
     @cached_property
     def articles(self) -> dict[str, str]:
-        """Every singular noun that takes an article, and that article."""
-        articles = dict.fromkeys(self.occupations, "de")
+        """Every singular noun that takes an article, and that article. Raises `ValueError` for one that has both."""
+        articles: dict[str, str] = {}
         for topic in self.topics:
             for source in (*(group.nouns for group in topic.groups), topic.places, topic.people):
-                articles |= {noun: article for article, nouns in source.items() for noun in nouns}
-        return articles
+                for article, nouns in source.items():
+                    clashing = [noun for noun in nouns if articles.setdefault(noun, article) != article]
+                    if clashing:
+                        raise ValueError(f"{topic.name}: {clashing} has another article elsewhere")
+        return dict.fromkeys(self.occupations, "de") | articles
 
 
 @lru_cache
@@ -122,13 +125,7 @@ def _check(lexicon: Lexicon) -> None:
             unknown = {*group.verbs} - {*lexicon.verbs} | {*group.adjectives} - {*lexicon.inflected}
             if unknown:
                 raise ValueError(f"{topic.name}: forms missing of {sorted(unknown)}")
-    articles: dict[str, str] = {}
-    for topic in lexicon.topics:
-        for source in (*(group.nouns for group in topic.groups), topic.places, topic.people):
-            for article, words in source.items():
-                clashing = [noun for noun in words if articles.setdefault(noun, article) != article]
-                if clashing:
-                    raise ValueError(f"{topic.name}: {clashing} has another article elsewhere")
+    _ = lexicon.articles  # refuses a noun that has both
 
 
 def _flat(*lists: Sequence[str]) -> list[str]:
