@@ -1,8 +1,9 @@
 """The words of known-answer Dutch, read from `data/known_answer/*.yaml` and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -79,7 +80,7 @@ def read_data(name: str) -> dict[str, Any]:
 
 def build_lexicon(topics: Mapping[str, Any], words: Mapping[str, Any]) -> Lexicon:
     """Lexicon from the two mappings of the data files. Raises `ValueError` where they do not fit together."""
-    adjectives = _flat(words["adjectives"], *words["evaluative"].values())
+    adjectives = chain(words["adjectives"], *words["evaluative"].values())
     grouped = {"names", "verbs", "adjectives", "evaluative", "mood"}
     lexicon = Lexicon(
         topics=tuple(_topic(name, raw) for name, raw in topics.items()),
@@ -117,7 +118,7 @@ def _check(lexicon: Lexicon) -> None:
     if len({len(topic.groups) for topic in lexicon.topics}) != 1:
         raise ValueError("topics must have equally many groups")
     for topic in lexicon.topics:
-        nouns = _flat(*(group.nouns[article] for group in topic.groups for article in ARTICLES))
+        nouns = list(chain(*(group.nouns[article] for group in topic.groups for article in ARTICLES)))
         if len(nouns) != len(set(nouns)):
             # The truth takes a topic's noun to have one group.
             raise ValueError(f"{topic.name}: a noun is listed twice")
@@ -126,7 +127,3 @@ def _check(lexicon: Lexicon) -> None:
             if unknown:
                 raise ValueError(f"{topic.name}: forms missing of {sorted(unknown)}")
     _ = lexicon.articles  # refuses a noun that has both
-
-
-def _flat(*lists: Sequence[str]) -> list[str]:
-    return [entry for entries in lists for entry in entries]
