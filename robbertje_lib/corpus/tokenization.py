@@ -168,7 +168,9 @@ def write_store(
     with atomic_path(path) as folder:
         # A fingerprint of the content: by default it is random, and no two runs would write the same files.
         datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=digest.hexdigest()[:16]).save_to_disk(folder)
-    lengths = table["n_tokens"].to_numpy()
+    lengths, longest = table["n_tokens"].to_numpy(), tokenizer.model_max_length
+    step = -(-longest // HISTOGRAM_BINS)
+    edges = np.arange(0, longest + step + 1, step)
     return StoreFigures(
         documents=len({line.document for line in lines}),
         lines=len(lines),
@@ -178,12 +180,6 @@ def write_store(
         mean_tokens=float(lengths.mean()),
         split_lines=counts["split_lines"],
         unknown_tokens=counts["unknown_tokens"],
-        length_histogram=_histogram(lengths, tokenizer.model_max_length),
+        length_histogram=LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist()),
         sha256=digest.hexdigest(),
     )
-
-
-def _histogram(lengths: np.ndarray, longest: int) -> LengthHistogram:
-    step = -(-longest // HISTOGRAM_BINS)
-    edges = np.arange(0, longest + step + 1, step)
-    return LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist())
