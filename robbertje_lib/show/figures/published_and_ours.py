@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.agreement import agreement
+from robbertje_lib.conclusions.published import agreement
 from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, label
