@@ -107,10 +107,14 @@ class Slots:
         }
         if words in certain:
             return {certain[words]: 1.0}
-        nouns = {"people": topic.plurals, "place": topic.places, "person": topic.people, "noun": group.nouns}
+        nouns = {
+            "people": topic.plurals,
+            "place": topic.places[article],
+            "person": topic.people[article],
+            "noun": group.nouns[article],
+        }
         if words in nouns:
-            listed = nouns[words]
-            return skewed(listed[article] if isinstance(listed, Mapping) else listed)
+            return skewed(nouns[words])
         match words:
             case "mood":
                 return _leaning(self.lexicon.mood, stance)
