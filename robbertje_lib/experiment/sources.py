@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -42,19 +43,14 @@ class Source:
     @property
     def location(self) -> str:
         """The file's place below a mirror or the cache: HOST/PATH, with %20 and the like decoded."""
-        try:
+        with suppress(ValueError):
             parts = urlsplit(self.url)
             location = PurePosixPath(unquote(parts.netloc + parts.path, errors="strict"))
-        except ValueError:
-            raise self._not_plain() from None
-        outside = location.is_absolute() or ".." in location.parts or "\\" in str(location)
-        whole = parts.scheme in {"http", "https"} and len(location.parts) > 1 and str(location).isprintable()
-        if outside or not whole:
-            raise self._not_plain()
-        return str(location)
-
-    def _not_plain(self) -> UserError:
-        return UserError(f"{MANIFEST}: {self.url!r:.200} is not a plain https://HOST/PATH address; correct it")
+            outside = location.is_absolute() or ".." in location.parts or "\\" in str(location)
+            whole = parts.scheme in {"http", "https"} and len(location.parts) > 1 and str(location).isprintable()
+            if whole and not outside:
+                return str(location)
+        raise UserError(f"{MANIFEST}: {self.url!r:.200} is not a plain https://HOST/PATH address; correct it")
 
 
 def catalogue() -> dict[str, list[Source]]:

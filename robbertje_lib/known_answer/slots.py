@@ -97,27 +97,25 @@ class Slots:
         if words.startswith("verb_"):
             form = words.removeprefix("verb_")
             return mixed(*({self.lexicon.verbs[v][form]: weight} for v, weight in skewed(group.verbs).items()))
+        certain = {
+            "pronoun": gender,
+            "object_pronoun": OBJECTS[gender],
+            "possessive": POSSESSIVES[gender],
+            "article": article,
+            "relative": RELATIVES[article],
+            "posture": group.posture or "staat",  # without posture its weight in `has_posture` is 0
+        }
+        if words in certain:
+            return {certain[words]: 1.0}
+        nouns = {
+            "people": topic.plurals,
+            "place": topic.places[article],
+            "person": topic.people[article],
+            "noun": group.nouns[article],
+        }
+        if words in nouns:
+            return skewed(nouns[words])
         match words:
-            case "pronoun":
-                return {gender: 1.0}
-            case "object_pronoun":
-                return {OBJECTS[gender]: 1.0}
-            case "possessive":
-                return {POSSESSIVES[gender]: 1.0}
-            case "article":
-                return {article: 1.0}
-            case "relative":
-                return {RELATIVES[article]: 1.0}
-            case "posture":
-                return {group.posture or "staat": 1.0}  # without posture its weight in `has_posture` is 0
-            case "people":
-                return skewed(topic.plurals)
-            case "place":
-                return skewed(topic.places[article])
-            case "person":
-                return skewed(topic.people[article])
-            case "noun":
-                return skewed(group.nouns[article])
             case "mood":
                 return _leaning(self.lexicon.mood, stance)
             case "evaluation":

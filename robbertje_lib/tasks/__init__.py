@@ -15,8 +15,6 @@ Rows have `example_id`, then `text` and `label`; or `text`, `text_pair` and `lab
 classification, `tokens` and `labels`. A `<mask>` in a text becomes the model's own mask token.
 """
 
-import importlib
-import pkgutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.members import members
 from robbertje_lib.experiment.profile import TaskSettings
 from robbertje_lib.experiment.results.finetuning import SplitCounts
 
@@ -123,15 +122,7 @@ class TaskData:
 
 def all_tasks() -> dict[str, Task]:
     """Every task of this folder, by name. Raises `UserError` when a file and its task differ in name."""
-    tasks: dict[str, Task] = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-        task = getattr(importlib.import_module(f"{__name__}.{module}"), "TASK", None)
-        if task is None:
-            continue
-        if task.name != module:  # a stage reruns after an edit of the file that has its task's name
-            raise UserError(f"robbertje_lib/tasks/{module}.py: its task is called '{task.name}'; give both one name")
-        tasks[task.name] = task
-    return tasks
+    return members(__name__, __path__, "task")
 
 
 def check_tasks(tasks: Mapping[str, TaskSettings]) -> None:

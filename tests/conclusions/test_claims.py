@@ -1,5 +1,6 @@
 """Every claim's machinery: planted effects, null effects and too little data give the verdict that the truth implies."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def with_deaf_probe(result: GenderBiasResult, spearman: float | None = 0.5) -> G
 
 def with_eager_test(result: SignificanceResult) -> SignificanceResult:
     first, *others = result.calibration.rates
-    rates = [first.model_copy(update={"rejected": 0.2}), *others]
+    rates = [replace(first, rejected=0.2), *others]
     return result.model_copy(update={"calibration": result.calibration.model_copy(update={"rates": rates})})
 
 

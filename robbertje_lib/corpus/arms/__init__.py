@@ -14,9 +14,7 @@ Every arm is taken in every selection of the profile. Each of the paper's took t
 so that they hold different text (selection `head`); `same_lines` is the controlled experiment: all hold the same.
 """
 
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +23,7 @@ import numpy as np
 from robbertje_lib.corpus.lines import Line, SplitDocument, document_lines, group_lines, head, random_stream
 from robbertje_lib.experiment import profile
 from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.members import members
 
 LinesOf = Callable[[Sequence[SplitDocument], profile.Corpus, np.random.Generator], Iterable[Line]]
 
@@ -56,15 +55,7 @@ class Arm:
 
 def all_arms() -> dict[str, Arm]:
     """Every arm in this folder, by name. Raises `UserError` when a file and its arm differ in name."""
-    arms: dict[str, Arm] = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-        arm = importlib.import_module(f"{__name__}.{module}").ARM
-        if arm.name != module:  # a corpus is made anew after an edit of the file that has its arm's name
-            raise UserError(
-                f"robbertje_lib/corpus/arms/{module}.py: its arm is called '{arm.name}'; give both one name"
-            )
-        arms[arm.name] = arm
-    return arms
+    return members(__name__, __path__, "arm")
 
 
 def get_arm(name: str, where: str = "corpus.arms") -> Arm:

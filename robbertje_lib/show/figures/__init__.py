@@ -18,8 +18,6 @@ It may read the result files that it names, and no others. `make plan` reads thi
 as matplotlib, inside `plot`.
 """
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import pyarrow as pa
 
 from robbertje_lib.experiment.errors import UserError, did_you_mean
+from robbertje_lib.experiment.members import members
 from robbertje_lib.experiment.profile import Profile, TeacherTraining
 from robbertje_lib.experiment.results.base import ResultFile, ResultTable
 from robbertje_lib.experiment.results.training import TeacherResult
@@ -123,15 +122,8 @@ class NotDrawn:
 
 def all_figures() -> dict[str, Figure]:
     """Every figure found in this folder, by name, in order. Raises `UserError` when a file and its figure differ."""
-    figures = []
-    for module in (m.name for m in pkgutil.iter_modules(__path__)):
-        figure = getattr(importlib.import_module(f"{__name__}.{module}"), "FIGURE", None)
-        if figure is not None and figure.name != module:
-            raise UserError(
-                f"robbertje_lib/show/figures/{module}.py: its figure is called '{figure.name}'; give both one name"
-            )
-        figures += [figure] if figure else []
-    return {figure.name: figure for figure in sorted(figures, key=lambda f: (f.order, f.name))}
+    figures = members(__name__, __path__, "figure")
+    return dict(sorted(figures.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def get_figure(name: str) -> Figure:
