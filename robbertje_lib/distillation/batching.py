@@ -8,7 +8,8 @@ Arrow store; only the lengths and one epoch's order are held in memory.
 import hashlib
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.experiment.artefacts import open_store
@@ -26,6 +28,7 @@ from robbertje_lib.models.length_batches import batches_of_tokens
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
 PACKED_SHARE = 0.85  # of real tokens that a pass of joined batches keeps
 BIN_WIDTH = 4  # `sequences`: lengths 3 to 6 share a bin, then 7 to 10, and so on, as in the published code
+PAD = 1  # id of `<pad>`, RoBERTa's
 # What a random stream is for; the number keeps streams of one seed apart.
 ORDER, MASK = 0, 1
 
@@ -40,7 +43,8 @@ class TokenStore:
         """
         if not (folder / "dataset_info.json").is_file():
             raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
-        self.chunks = [_views(chunk) for chunk in open_store(folder).data.column("input_ids").chunks]
+        chunks: list[pa.Array] = open_store(folder).data.column("input_ids").chunks
+        self.chunks = [(c.values.to_numpy(), c.offsets.to_numpy().astype(np.int64)) for c in chunks]
         self.starts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in self.chunks)])
         self.lengths = np.concatenate([np.diff(o) for _, o in self.chunks]).astype(np.int32)
         too_short = self.lengths < minimum_tokens
@@ -80,10 +84,6 @@ class TokenStore:
             for values, offsets in self.chunks
         ]
         return np.concatenate(share) * 2 >= self.lengths
-
-
-def _views(chunk: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    return chunk.values.to_numpy(), chunk.offsets.to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,26 @@ class Batch:
     targets: Tensor  # (masked,) int64, the tokens that stood there
     unmasked: Tensor  # (real tokens - masked,) int64, specials included
     origin: Tensor  # (real tokens,) int64: of masked, then unmasked, in which of the joined batches they were
-    tokens: int  # real tokens, specials included
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int32], input_ids: Tensor, real: Tensor, masked: Tensor, targets: Tensor) -> "Batch":
+        """One batch, not joined; `real` (sequences, length) says where its grid is no padding."""
+        unmasked = real.flatten().index_fill(0, masked, False).nonzero().squeeze(1)
+        origin = torch.zeros(len(masked) + len(unmasked), dtype=torch.int64)
+        attention_mask = None if len(origin) == real.numel() else real.long()
+        return cls(rows, input_ids, attention_mask, masked, targets, unmasked, origin)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, specials included."""
+        return len(self.origin)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`; from pinned memory, without waiting, if that is a GPU."""
         if device.type == "cpu":
             return self
-        moved = {
-            name: value.pin_memory().to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return Batch(**moved)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: t.pin_memory().to(device, non_blocking=True) for name, t in tensors.items()})
 
 
 def masked_count(tokens: int, fraction: float) -> int:
@@ -202,36 +211,27 @@ class Masking:
         return chosen, targets
 
 
-def make_batch(
-    store: TokenStore, rows: NDArray[np.int32], masking: Masking | None, key: tuple[int, int, int], pad: int = 1
-) -> Batch:
+def make_batch(store: TokenStore, rows: NDArray[np.int32], masking: Masking | None, key: tuple[int, int, int]) -> Batch:
     """Read `rows`, pad them on the right and mask them; `key` = (seed, epoch, step) fixes the draw.
 
     Without `masking` nothing is masked, and `masked` is empty.
     """
-    sequences = [store.tokens(int(row)) for row in rows]
-    lengths = np.array([len(s) for s in sequences])
-    width = int(lengths.max())
-    real = np.arange(width) < lengths[:, None]
-    input_ids = np.full(real.shape, pad, dtype=np.int64)
-    input_ids[real] = np.concatenate(sequences)
+    input_ids, real = _padded(store, rows)
     chosen = targets = np.zeros(0, dtype=np.int64)
     if masking is not None:
         seed, epoch, step = key
         chosen, targets = masking.apply(input_ids, real, np.random.default_rng([seed, MASK, epoch, step]))
-    others = real.reshape(-1).copy()
-    others[chosen] = False
-    tokens = int(lengths.sum())
-    return Batch(
-        rows=rows,
-        input_ids=torch.from_numpy(input_ids),
-        attention_mask=None if tokens == real.size else torch.from_numpy(real.astype(np.int64)),
-        masked=torch.from_numpy(chosen),
-        targets=torch.from_numpy(targets),
-        unmasked=torch.from_numpy(np.flatnonzero(others)),
-        origin=torch.zeros(tokens, dtype=torch.int64),
-        tokens=tokens,
-    )
+    return Batch.of(rows, *map(torch.from_numpy, (input_ids, real, chosen, targets)))
+
+
+def _padded(store: TokenStore, rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Token ids of `rows`, padded on the right, and where they are real: (sequences, length) both."""
+    sequences = [store.tokens(int(row)) for row in rows]
+    lengths = np.array([len(s) for s in sequences])
+    real = np.arange(int(lengths.max())) < lengths[:, None]
+    input_ids = np.full(real.shape, PAD, dtype=np.int64)
+    input_ids[real] = np.concatenate(sequences)
+    return input_ids, real
 
 
 def pack(batches: list[NDArray[np.int32]], lengths: NDArray[np.int32], budget: int) -> list[list[int]]:
@@ -253,59 +253,42 @@ def pack(batches: list[NDArray[np.int32]], lengths: NDArray[np.int32], budget: i
     return passes
 
 
-def join(batches: list[Batch], pad: int = 1) -> Batch:
+def join(batches: list[Batch]) -> Batch:
     """Several batches as one pass, each token as it was masked in its own; `origin` tells which that was."""
     if len(batches) == 1:
         return batches[0]
-    width = max(b.input_ids.shape[1] for b in batches)
-    above = np.cumsum([0, *(len(b.input_ids) for b in batches)])
-    input_ids = torch.full((int(above[-1]), width), pad, dtype=torch.int64)
-    real = torch.zeros_like(input_ids)
+    heights, widths = zip(*(b.input_ids.shape for b in batches), strict=True)
+    width, above = max(widths), np.cumsum([0, *heights[:-1]]).tolist()
 
-    def moved(positions: Tensor, i: int) -> Tensor:
-        own = batches[i].input_ids.shape[1]
-        return (positions // own + int(above[i])) * width + positions % own
+    def widened(grids: Iterable[Tensor], value: int) -> Tensor:
+        return torch.cat([functional.pad(g, (0, width - g.shape[1]), value=value) for g in grids])
 
-    for i, batch in enumerate(batches):
-        at = slice(int(above[i]), int(above[i + 1])), slice(batch.input_ids.shape[1])
-        input_ids[at] = batch.input_ids
-        real[at] = 1 if batch.attention_mask is None else batch.attention_mask
-    groups = [b.masked for b in batches], [b.unmasked for b in batches]
-    tokens = sum(b.tokens for b in batches)
-    return Batch(
-        rows=np.concatenate([b.rows for b in batches]),
-        input_ids=input_ids,
-        attention_mask=None if tokens == real.numel() else real,
-        masked=torch.cat([moved(positions, i) for i, positions in enumerate(groups[0])]),
-        targets=torch.cat([b.targets for b in batches]),
-        unmasked=torch.cat([moved(positions, i) for i, positions in enumerate(groups[1])]),
-        origin=torch.cat([torch.full_like(p, i) for group in groups for i, p in enumerate(group)]),
-        tokens=tokens,
+    real = (torch.ones_like(b.input_ids) if b.attention_mask is None else b.attention_mask for b in batches)
+    masked = [(b.masked // w + top) * width + b.masked % w for b, w, top in zip(batches, widths, above, strict=True)]
+    joined = Batch.of(
+        np.concatenate([b.rows for b in batches]),
+        widened((b.input_ids for b in batches), PAD),
+        widened(real, 0).bool(),
+        torch.cat(masked),
+        torch.cat([b.targets for b in batches]),
     )
+    owner = torch.arange(len(batches)).repeat_interleave(torch.tensor(heights))
+    return replace(joined, origin=owner[torch.cat([joined.masked, joined.unmasked]) // width])
 
 
 def masked_one_by_one(
     store: TokenStore, rows: NDArray[np.int32], tokenizer: PreTrainedTokenizerFast, budget: int
 ) -> list[Batch]:
     """Every row once for each of its tokens, special ones but `<unk>` excluded, with just that token masked."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    lines = []
-    for row in rows.tolist():
-        tokens = torch.from_numpy(store.tokens(row).astype(np.int64))
-        columns = torch.from_numpy(np.flatnonzero(~np.isin(tokens, list(special))))
-        copies = tokens.repeat(len(columns), 1)
-        copies[torch.arange(len(columns)), columns] = tokenizer.mask_token_id
-        masked = torch.arange(len(columns)) * len(tokens) + columns
-        lines.append(
-            Batch(
-                rows=np.full(len(columns), row, dtype=np.int32),
-                input_ids=copies,
-                attention_mask=None,
-                masked=masked,
-                targets=tokens[columns],
-                unmasked=torch.from_numpy(np.setdiff1d(np.arange(copies.numel()), masked)),
-                origin=torch.zeros(copies.numel(), dtype=torch.int64),
-                tokens=copies.numel(),
-            )
-        )
-    return [join([lines[i] for i in members]) for members in pack([b.rows for b in lines], store.lengths, budget)]
+    special = list(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+    columns = [np.flatnonzero(~np.isin(store.tokens(int(row)), special)) for row in rows]
+    copies = [np.full(len(of_row), row, dtype=np.int32) for row, of_row in zip(rows, columns, strict=True)]
+    batches = []
+    for members in pack(copies, store.lengths, budget):
+        of_batch = np.concatenate([copies[i] for i in members])
+        input_ids, real = _padded(store, of_batch)
+        at = np.arange(len(real)), np.concatenate([columns[i] for i in members])
+        targets, masked = input_ids[at], np.ravel_multi_index(at, real.shape)
+        input_ids[at] = tokenizer.mask_token_id
+        batches.append(Batch.of(of_batch, *map(torch.from_numpy, (input_ids, real, masked, targets))))
+    return batches

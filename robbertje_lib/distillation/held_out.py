@@ -8,9 +8,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from robbertje_lib.distillation.batching import Batch, Masking, Plan, TokenStore, make_batch, masked_one_by_one
-from robbertje_lib.distillation.losses import Head, head_losses
-from robbertje_lib.models.precision import Precision
-from robbertje_lib.models.shapes import decoder, head_features, hidden_states
+from robbertje_lib.distillation.losses import head_losses, head_of
+from robbertje_lib.models.devices import Precision
+from robbertje_lib.models.shapes import hidden_states
 
 LOSS_TOKENS = 30_000
 PSEUDO_PERPLEXITY_TOKENS = 1_000
@@ -52,6 +52,6 @@ def _mean_loss(batches: list[Batch], model: PreTrainedModel, precision: Precisio
     for batch in (b.to(device) for b in batches):
         with precision.autocast(device):
             hidden = hidden_states(model, batch.input_ids, batch.attention_mask).flatten(0, 1)[batch.masked]
-            total += float(head_losses(Head(head_features(model, hidden), *decoder(model)), batch.targets).mlm)
+            total += float(head_losses(head_of(model, hidden), batch.targets).mlm)
     model.train(training)
     return total / sum(len(b.targets) for b in batches)

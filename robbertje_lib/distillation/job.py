@@ -1,22 +1,33 @@
-"""What a training run is told, and where it stands."""
+"""What a training run is told, where it stands, and the checkpoints from which a killed one goes on.
+
+A checkpoint holds weights, optimizer moments and a few numbers: all that it takes to end at the same model.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from robbertje_lib.distillation.batching import Batch, Masking, Plan
 from robbertje_lib.distillation.held_out import HeldOut
+from robbertje_lib.experiment.artefacts import atomic_path, remove
+from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import Recipe
 from robbertje_lib.experiment.results.training import CurvePoint, HeldOutPoint
-from robbertje_lib.models.precision import Precision
+from robbertje_lib.models.devices import Precision
+
+KEPT_CHECKPOINTS = 2
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-@dataclass(frozen=True)
-class UpdateCounts:
+class UpdateCounts(NamedTuple):
     """What the sums of a loss are divided by: counts of the whole update, or of a batch times their number.
 
     Each is (joined batches,): a number for each batch that the pass is joined from.
@@ -40,26 +51,11 @@ class Objective(Protocol):
     def __call__(self, model: PreTrainedModel, batch: Batch, counts: UpdateCounts, phase: str) -> dict[str, Tensor]: ...
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast. Linear warm-up over a share of the run, then linear decay to zero."""
-
-    amount: int
-    amount_unit: str  # tokens, updates or sequences
-    batches_per_update: int
-    average_over: str  # `update`, or `micro_batch` as the published code does
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    betas: tuple[float, float]
-    epsilon: float
-    gradient_clip: float
-
-    def rate(self, progress: float) -> float:
-        """Learning rate of the update that starts at `progress` (0 to 1)."""
-        if progress < self.warmup:
-            return self.learning_rate * progress / self.warmup
-        return self.learning_rate * max(0.0, (1 - progress) / max(1 - self.warmup, 1e-9))
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """That of the update which starts at `progress` (0 to 1): linear warm-up, then linear decay to zero."""
+    if progress < recipe.warmup:
+        return recipe.learning_rate * progress / recipe.warmup
+    return recipe.learning_rate * max(0.0, (1 - progress) / max(1 - recipe.warmup, 1e-9))
 
 
 class TrainingState(BaseModel):
@@ -81,10 +77,10 @@ class TrainingState(BaseModel):
     held_out_curve: list[HeldOutPoint] = []
     evaluated: int = -1  # tenths of the run done at the last held-out loss
 
-    def share(self, schedule: Schedule) -> float:
+    def share(self, recipe: Recipe) -> float:
         """How much of the run is done, 0 to 1."""
-        done = {"tokens": self.tokens, "updates": self.update, "sequences": self.sequences}[schedule.amount_unit]
-        return min(1.0, done / schedule.amount)
+        done = {"tokens": self.tokens, "updates": self.update, "sequences": self.sequences}[recipe.amount_unit]
+        return min(1.0, done / recipe.amount)
 
     @property
     def tokens_per_second(self) -> float:
@@ -107,7 +103,7 @@ class Job:
     name: str
     plan: Plan
     masking: Masking
-    schedule: Schedule
+    recipe: Recipe
     held_out: HeldOut
     checkpoints: Path
     fingerprint: dict[str, str]  # all that decides the weights: it must not change between checkpoint and resumption
@@ -115,3 +111,67 @@ class Job:
     checkpoint_seconds: float = 60.0
     log_seconds: float = 10.0
     show: Show | None = None  # called with each log line and each held-out loss
+
+
+class _Numbers(BaseModel):
+    """What a checkpoint holds besides tensors, and of what run it is."""
+
+    fingerprint: dict[str, str]
+    state: TrainingState
+
+
+def saved_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first; their names sort by update."""
+    return sorted(folder.glob("update-*"))
+
+
+def save_checkpoint(model: PreTrainedModel, optimizer: torch.optim.Optimizer, job: Job, state: TrainingState) -> None:
+    """Write one, whole or not at all; only the last KEPT_CHECKPOINTS stay."""
+    parameters = dict(model.named_parameters())
+    moments = {
+        f"{name}.{moment}": optimizer.state[p][moment]
+        for name, p in parameters.items()
+        if p in optimizer.state
+        for moment in MOMENTS
+    }
+    numbers = _Numbers(fingerprint=job.fingerprint, state=state)
+    with atomic_path(job.checkpoints / f"update-{state.update:09d}") as folder:
+        folder.mkdir()
+        save_file({name: p.detach().contiguous() for name, p in parameters.items()}, folder / "model.safetensors")
+        save_file(moments, folder / "optimizer.safetensors")
+        (folder / "state.json").write_text(numbers.model_dump_json(), encoding="utf-8")
+    for old in saved_checkpoints(job.checkpoints)[:-KEPT_CHECKPOINTS]:
+        remove(old)
+
+
+def resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, job: Job) -> TrainingState:
+    """Load the last checkpoint into model and optimizer; a fresh state if there is none.
+
+    Raises `UserError` if it is damaged, or of other settings.
+    """
+    saved = saved_checkpoints(job.checkpoints)
+    if not saved:
+        return TrainingState()
+    folder, device = saved[-1], str(model.device)
+    try:
+        numbers = _Numbers.model_validate_json((folder / "state.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors", device=device)
+        moments = load_file(folder / "optimizer.safetensors", device=device)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UserError(f"{job.name}: checkpoint {folder} is damaged ({reason}); delete it, and run again") from None
+    wanted, made_with = job.fingerprint, numbers.fingerprint
+    changed = sorted(key for key in wanted.keys() | made_with.keys() if wanted.get(key) != made_with.get(key))
+    if changed:
+        raise UserError(
+            f"{job.name}: the checkpoint {folder} was made with another {', another '.join(changed)}; "
+            f"delete {job.checkpoints} to start anew, or restore the settings"
+        )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+            if f"{name}.step" in moments:
+                optimizer.state[parameter] = {moment: moments[f"{name}.{moment}"] for moment in MOMENTS}
+    state = numbers.state
+    print(f"{job.name}: goes on from update {state.update}, {state.share(job.recipe):.0%} done", flush=True)
+    return state

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from transformers import PreTrainedModel
+
+from robbertje_lib.models.shapes import decoder, head_features
 
 # Logits held at a time: for the matrix products, and for the passes in float32 (on a CPU, what its cache holds).
 BLOCK_ELEMENTS = defaultdict(lambda: 2**28, cpu=2**25)
@@ -24,6 +27,11 @@ class Head(NamedTuple):
     features: Tensor
     weight: Tensor
     bias: Tensor
+
+
+def head_of(model: PreTrainedModel, hidden: Tensor) -> Head:
+    """The head of `model` on hidden states (positions, hidden)."""
+    return Head(head_features(model, hidden), *decoder(model))
 
 
 class HeadLosses(NamedTuple):

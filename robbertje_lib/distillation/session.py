@@ -5,16 +5,16 @@ from typing import Self
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from robbertje_lib.distillation.batching import Masking, Plan
-from robbertje_lib.distillation.devices import peak_memory, processes, training_device
+from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
 from robbertje_lib.distillation.held_out import HeldOut
-from robbertje_lib.distillation.job import Job, Objective, Schedule, Show
+from robbertje_lib.distillation.job import Job, Objective, Show
 from robbertje_lib.distillation.training import train
 from robbertje_lib.experiment.artefacts import remove, sha256
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import Recipe
 from robbertje_lib.experiment.results.training import PrecisionUsed, TrainingResult
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.precision import Precision, choose_precision
+from robbertje_lib.models.devices import Precision, choose_precision, peak_memory, processes, training_device
 from robbertje_lib.models.shapes import parameter_count, save_model
 
 
@@ -44,9 +44,8 @@ class TrainingSession:
         self,
         model: PreTrainedModel,
         objective: Objective,
-        plan: Plan,
-        masking: Masking,
-        schedule: Schedule,
+        store: TokenStore,
+        recipe: Recipe,
         decided_by: dict[str, str],
     ) -> TrainingResult:
         """Train `model` in place, as `training.train` does, and sum up how it went.
@@ -54,12 +53,13 @@ class TrainingSession:
         decided_by: what decides the weights besides seed, text, tokenizer and precision, by the name of each.
         """
         paths, seed = self.run.paths, self.run.profile.seed
-        common = {"seed": str(seed), "text": plan.store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
+        common = {"seed": str(seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
+        counts = store.counts(model.config.vocab_size) if recipe.masking == "smoothed" else None
         job = Job(
             name=self.name,
-            plan=plan,
-            masking=masking,
-            schedule=schedule,
+            plan=Plan(store, recipe.batching, recipe.batch_size, seed),
+            masking=Masking(self.tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
+            recipe=recipe,
             held_out=HeldOut(paths.held_out, self.tokenizer, seed),
             checkpoints=paths.checkpoints(self.name),
             fingerprint={**decided_by, **common, "precision": self.precision.name},
@@ -72,7 +72,7 @@ class TrainingSession:
             parameters=parameter_count(model),
             precision=PrecisionUsed(name=self.precision.name, reason=self.precision.reason),
             processes=processes().num_processes,
-            dropped=dict(plan.store.dropped),
+            dropped=dict(store.dropped),
             updates=state.update,
             tokens=state.tokens,
             sequences=state.sequences,

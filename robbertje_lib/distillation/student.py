@@ -15,33 +15,16 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from robbertje_lib.distillation.batching import Batch, Masking, Plan, TokenStore
-from robbertje_lib.distillation.devices import processes
-from robbertje_lib.distillation.job import Schedule, Show, UpdateCounts
-from robbertje_lib.distillation.losses import Head, head_losses
+from robbertje_lib.distillation.batching import Batch, TokenStore
+from robbertje_lib.distillation.job import Show, UpdateCounts
+from robbertje_lib.distillation.losses import head_losses, head_of
 from robbertje_lib.distillation.session import TrainingSession
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Recipe, Student
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.shapes import (
-    build_student,
-    decoder,
-    freeze,
-    head_features,
-    hidden_states,
-    load_teacher,
-    ready_for,
-    weights_digest,
-)
-
-
-class Averages(NamedTuple):
-    """What each part's sum is divided by: (joined batches,), a number for each batch that a pass is joined from."""
-
-    kl: Tensor
-    mlm: Tensor
-    cosine: Tensor
+from robbertje_lib.models.devices import processes
+from robbertje_lib.models.shapes import build_student, freeze, hidden_states, load_teacher, ready_for, weights_digest
 
 
 class DistillationLoss(NamedTuple):
@@ -58,38 +41,39 @@ def distillation_loss(
     teacher: PreTrainedModel,
     batch: Batch,
     recipe: Recipe,
-    averages: Averages | None = None,
+    counts: UpdateCounts | None = None,
     equal_pairs: Tensor | None = None,
 ) -> DistillationLoss:
     """The objective on one batch, its parts in nats.
 
     KL runs over all real tokens, or over the masked ones (`recipe.kl_positions`); MLM over the masked ones;
-    the cosine of last hidden states over all real tokens. `averages` defaults to the counts of the whole pass,
-    which is `batchmean` over its positions. `equal_pairs`: see `losses.head_losses`.
+    the cosine of last hidden states over all real tokens. `counts` are what sums are divided by, and default to
+    those of the whole pass, which is `batchmean` over its positions. `equal_pairs`: see `losses.head_losses`.
     """
     positions = torch.cat([batch.masked, batch.unmasked])  # masked first, so that they form a slice
-    predicted = len(batch.masked) if recipe.kl_positions == "masked" else len(positions)
-    if averages is None:
+    if counts is None:
         joined = int(batch.origin.max()) + 1
-        counts = torch.tensor([predicted, len(batch.masked), batch.tokens], device=batch.origin.device)
-        averages = Averages(*counts[:, None].expand(-1, joined))
-    shares = Averages(*(1 / counts[batch.origin] for counts in averages))
+        sizes = torch.tensor([batch.tokens, len(batch.masked), len(batch.rows)], device=batch.origin.device)
+        counts = UpdateCounts(*sizes[:, None].expand(-1, joined))
+    of_token, of_masked = 1 / counts.tokens[batch.origin], 1 / counts.masked[batch.origin[: len(batch.masked)]]
+    kl_shares = of_masked if recipe.kl_positions == "masked" else of_token
+    predicted = len(kl_shares)
     own = hidden_states(student, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
     with torch.no_grad():
         aim = hidden_states(teacher, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
-        teacher_head = Head(head_features(teacher, aim[:predicted]), *decoder(teacher))
+        teacher_head = head_of(teacher, aim[:predicted])
     heads = head_losses(
-        Head(head_features(student, own[:predicted]), *decoder(student)),
+        head_of(student, own[:predicted]),
         batch.targets,
         teacher_head,
         weight_kl=recipe.weight_kl,
         weight_mlm=recipe.weight_mlm,
         temperature=recipe.temperature,
-        kl_shares=shares.kl[:predicted],
-        mlm_shares=shares.mlm[: len(batch.masked)],
+        kl_shares=kl_shares,
+        mlm_shares=of_masked,
         equal_pairs=equal_pairs,
     )
-    cosine = ((1 - functional.cosine_similarity(own.float(), aim.float(), dim=-1)) * shares.cosine).sum()
+    cosine = ((1 - functional.cosine_similarity(own.float(), aim.float(), dim=-1)) * of_token).sum()
     return DistillationLoss(heads.weighted + recipe.weight_cosine * cosine, heads.kl, heads.mlm, cosine.detach())
 
 
@@ -121,9 +105,7 @@ class Distillation:
         return "masked"
 
     def __call__(self, model: PreTrainedModel, batch: Batch, counts: UpdateCounts, phase: str) -> dict[str, Tensor]:
-        predicted = counts.masked if self.recipe.kl_positions == "masked" else counts.tokens
-        averages = Averages(predicted, counts.masked, counts.tokens)
-        return distillation_loss(model, self.teacher, batch, self.recipe, averages, self.equal_pairs)._asdict()
+        return distillation_loss(model, self.teacher, batch, self.recipe, counts, self.equal_pairs)._asdict()
 
 
 def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> DistillationResult:
@@ -145,7 +127,6 @@ def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show 
     model = build_student(shape, teacher, recipe, profile.seed)
     folder, tokenizer = run.paths.corpus(settings.selection, settings.arm), session.tokenizer
     store = TokenStore(folder, recipe.minimum_tokens, tokenizer.unk_token_id)
-    counts = store.counts(teacher.config.vocab_size) if recipe.masking == "smoothed" else None
     device = processes().device
     outcome = session.train(
         model,
@@ -154,9 +135,8 @@ def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show 
             recipe,
             pair_ids(recipe.equal_pairs, tokenizer, device),
         ),
-        Plan(store, recipe.batching, recipe.batch_size, profile.seed),
-        Masking(tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
-        _schedule(recipe),
+        store,
+        recipe,
         decided_by,
     )
     result = DistillationResult(
@@ -179,21 +159,6 @@ def _to_train(run: Run, student: str) -> Student:
     if profile.students[student].released:
         raise UserError(f"{student} is a released model; there is nothing to train")
     return profile.students[student]
-
-
-def _schedule(recipe: Recipe) -> Schedule:
-    return Schedule(
-        amount=recipe.amount,
-        amount_unit=recipe.amount_unit,
-        batches_per_update=max(1, recipe.update_size // recipe.batch_size),
-        average_over=recipe.normalisation,
-        learning_rate=recipe.learning_rate,
-        warmup=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        betas=recipe.adam_betas,
-        epsilon=recipe.adam_epsilon,
-        gradient_clip=recipe.gradient_clip,
-    )
 
 
 def main() -> None:

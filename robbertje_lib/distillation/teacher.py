@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from robbertje_lib.distillation.batching import Batch, Masking, Plan, TokenStore
-from robbertje_lib.distillation.job import Schedule, Show, UpdateCounts
-from robbertje_lib.distillation.losses import Head, head_losses
+from robbertje_lib.distillation.batching import Batch, TokenStore
+from robbertje_lib.distillation.job import Show, UpdateCounts
+from robbertje_lib.distillation.losses import head_losses, head_of
 from robbertje_lib.distillation.session import TrainingSession
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.profile import TeacherTraining
+from robbertje_lib.experiment.profile import Recipe, TeacherTraining
 from robbertje_lib.experiment.results.training import TeacherResult
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.shapes import build_teacher, decoder, head_features, hidden_states
+from robbertje_lib.models.shapes import build_teacher, hidden_states
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class LanguageModelling:
             followed = tokens[batch.unmasked] != self.end
             positions, origin = batch.unmasked[followed], batch.origin[followed]
             targets, shares = tokens[positions + 1], 1 / (counts.tokens - counts.sequences)
-        head = Head(head_features(model, hidden[positions]), *decoder(model))
-        return {"loss": head_losses(head, targets, mlm_shares=shares[origin]).weighted}
+        return {"loss": head_losses(head_of(model, hidden[positions]), targets, mlm_shares=shares[origin]).weighted}
 
 
 def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None = None) -> TeacherResult:
@@ -59,14 +58,14 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
     if not isinstance(settings, TeacherTraining):
         raise UserError(f"profile {profile.name} takes the released teacher {settings.hub}; there is nothing to train")
     session = TrainingSession.open(run, "teacher", checkpoint_seconds, show)
-    store = TokenStore(run.paths.teacher_text, minimum_tokens=4)
+    recipe = _recipe(settings)
+    store = TokenStore(run.paths.teacher_text, recipe.minimum_tokens)
     model = build_teacher(settings, session.tokenizer, profile.seed)
     outcome = session.train(
         model,
         LanguageModelling(settings.causal_share, session.tokenizer.sep_token_id),
-        Plan(store, "tokens", settings.tokens_per_update, profile.seed),
-        Masking(session.tokenizer, settings.mask_fraction),
-        _schedule(settings),
+        store,
+        recipe,
         {"teacher": settings.model_dump_json()},
     )
     result = TeacherResult(settings=settings, phases=["causal", "masked"], **dict(outcome))
@@ -74,16 +73,23 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
     return result
 
 
-def _schedule(settings: TeacherTraining) -> Schedule:
-    return Schedule(
+def _recipe(settings: TeacherTraining) -> Recipe:
+    """How the teacher is trained, as a student's recipe says it; its only loss is the text's."""
+    return Recipe(
+        initialisation="random",
+        freeze_positions=False,
+        masking="uniform",
+        kl_positions="all",
+        minimum_tokens=4,
+        batching="tokens",
+        batch_size=settings.tokens_per_update,
+        update_size=settings.tokens_per_update,
+        normalisation="update",
+        gradient_clip=1.0,
+        weight_kl=0.0,
+        weight_mlm=1.0,
+        weight_cosine=0.0,
         amount=settings.tokens,
         amount_unit="tokens",
-        batches_per_update=1,
-        average_over="update",
-        learning_rate=settings.learning_rate,
-        warmup=settings.warmup,
-        weight_decay=settings.weight_decay,
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
-        gradient_clip=1.0,
+        **settings.model_dump(include={"learning_rate", "warmup", "weight_decay", "dropout", "mask_fraction"}),
     )

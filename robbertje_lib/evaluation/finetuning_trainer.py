@@ -37,8 +37,8 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.base import ResultFile
 from robbertje_lib.experiment.results.finetuning import HyperParameters
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.devices import choose_precision
 from robbertje_lib.models.length_batches import by_length
-from robbertje_lib.models.precision import choose_precision
 from robbertje_lib.models.quiet import quiet
 from robbertje_lib.tasks import SPLITS, TaskData
 from robbertje_lib.tasks.encoding import Encoded, Encoder

@@ -11,23 +11,58 @@ and pieces are those the model would see; the pronoun is capitalised where the m
 profession of several pieces is scored by its pieces, masked together and filled in from the left. Its rank is the
 number of tokens that are likelier than it, plus one.
 
+The professions are the 320 of Bolukbasi et al. 2016 (tolga-b/debiaswe, data/professions.json, MIT) in our translation,
+in `data/professions.tsv`. RobBERT's figure uses that list, its second field on the x axis: how far the word is by
+definition that of a man (+1) or a woman (-1), as judged by a crowd. It says nothing about who does the work.
+
 Zij is both she and they, and ze is its unstressed form. A singular verb, as in RobBERT's templates, rules out
 "they": keep the verb singular in templates of your own. `p_ze` is reported beside `p_zij`, not added to it.
 """
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from robbertje_lib.evaluation.professions import Profession
+from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import PROFESSION, PRONOUN, check_template
 from robbertje_lib.models.log_probs import Queries, token_log_probs, vocabulary_log_probs
 from robbertje_lib.models.masked_lm import MaskedLM
 
+TABLE = paths.DATA / "professions.tsv"
 REQUIRED, OPTIONAL = ("hij", "zij"), ("ze",)
+
+
+@dataclass(frozen=True)
+class Profession:
+    english: str
+    dutch: str  # the only form, or the one used of men and in general
+    dutch_female: str | None  # where Dutch has a second form
+    associated_gender: float | None  # -1 (zij) to +1 (hij); None where nothing is known
+
+
+def load_professions() -> list[Profession]:
+    """The professions with a Dutch counterpart, in the source's order; no Dutch word stands twice."""
+    return [
+        Profession(row["english"], row["dutch"], row["dutch_female"] or None, float(row["associated_gender"]))
+        for row in _rows()
+        if not row["left_out"]
+    ]
+
+
+def left_out_professions() -> dict[str, str]:
+    """English professions without a Dutch counterpart of their own -> the reason."""
+    return {row["english"]: row["left_out"] for row in _rows() if row["left_out"]}
+
+
+@cache
+def _rows() -> tuple[dict[str, str], ...]:
+    with TABLE.open(encoding="utf-8", newline="") as stream:
+        return tuple(csv.DictReader(stream, delimiter="\t"))
 
 
 @dataclass(frozen=True)

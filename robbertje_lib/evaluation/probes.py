@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from robbertje_lib.evaluation.crows_pairs import Pair, load_pairs, score_pairs
 from robbertje_lib.evaluation.disco import likely_fills
-from robbertje_lib.evaluation.gender_bias import probe
-from robbertje_lib.evaluation.professions import Profession, left_out_professions, load_professions
+from robbertje_lib.evaluation.gender_bias import Profession, left_out_professions, load_professions, probe
 from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.base import ResultTable

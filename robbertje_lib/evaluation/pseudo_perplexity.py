@@ -18,8 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from robbertje_lib.distillation.batching import TokenStore
-from robbertje_lib.evaluation.held_out import held_out_lines
-from robbertje_lib.evaluation.windows import Windows, cut_lines
+from robbertje_lib.evaluation.lines import Windows, cut_lines, held_out_lines
 from robbertje_lib.experiment.results.pseudo_perplexity import (
     ModelPseudoPerplexity,
     PseudoPerplexityResult,

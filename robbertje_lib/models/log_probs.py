@@ -54,14 +54,14 @@ def log_probs_of(logits: torch.Tensor, targets: torch.Tensor) -> Floats:
 
 
 def vocabulary_log_probs(
-    model: MaskedLM, sequences: Sequence[Integers], positions: Integers, tokens_per_batch: int = TOKENS_PER_BATCH
+    model: MaskedLM, sequences: Sequence[Integers], positions: Integers
 ) -> Iterator[tuple[Integers, Floats]]:
     """The whole distribution at one position of each sequence, masked beforehand by the caller.
 
     Yields (indices of the sequences, log-probabilities (n, vocabulary) float32), natural log, batch by batch.
     """
     queries = Queries(np.arange(len(sequences)), positions, positions)
-    for batch, logits, _ in predictions(model, sequences, queries, tokens_per_batch):
+    for batch, logits, _ in predictions(model, sequences, queries):
         # Rows beyond the tokenizer's vocabulary are padding of the embedding matrix, but part of the softmax.
         yield batch, logits.log_softmax(1).cpu().numpy()
 

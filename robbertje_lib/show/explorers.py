@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from robbertje_lib.evaluation.held_out import held_out_lines
+from robbertje_lib.evaluation.lines import held_out_lines
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.results.finetuning import Predictions
 from robbertje_lib.experiment.results.gender_bias import PronounProbe

@@ -30,11 +30,11 @@ import numpy as np
 import torch
 
 from robbertje_lib.distillation.batching import Batch, Masking, Plan, join, make_batch, pack
-from robbertje_lib.distillation.devices import peak_memory, training_device
-from robbertje_lib.distillation.student import Averages, distillation_loss
+from robbertje_lib.distillation.job import UpdateCounts
+from robbertje_lib.distillation.student import distillation_loss
 from robbertje_lib.distillation.training import PASS_POSITIONS
 from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
-from robbertje_lib.models.precision import Precision, choose_precision
+from robbertje_lib.models.devices import Precision, choose_precision, peak_memory, training_device
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
 from tests.support.reference_step import ReferenceLoss, reference_loss
 
@@ -110,9 +110,9 @@ def plain_loss(setting: Setting, batch: Batch) -> ReferenceLoss:
     return reference_loss(setting.student, setting.teacher, batch.input_ids, real, labels)
 
 
-def engine_loss(setting: Setting, batch: Batch, precision: Precision, averages: Averages | None = None) -> Any:
+def engine_loss(setting: Setting, batch: Batch, precision: Precision, counts: UpdateCounts | None = None) -> Any:
     with precision.autocast(torch.device("cpu")):
-        return distillation_loss(setting.student, setting.teacher, batch, RECIPE, averages)
+        return distillation_loss(setting.student, setting.teacher, batch, RECIPE, counts)
 
 
 def plain_turn(setting: Setting, batches: list[Batch]) -> float:
@@ -129,8 +129,8 @@ def engine_turn(setting: Setting, batches: list[Batch], lengths: np.ndarray, pre
     started = time.perf_counter()
     for members in pack([b.rows for b in batches], lengths, PASS_POSITIONS["cpu"]):
         parts = [batches[i] for i in members]
-        counts = torch.tensor([[b.tokens, len(b.masked), b.tokens] for b in parts]) * len(batches)
-        engine_loss(setting, join(parts), precision, Averages(*counts.T)).loss.backward()
+        counts = torch.tensor([[b.tokens, len(b.masked), len(b.rows)] for b in parts]) * len(batches)
+        engine_loss(setting, join(parts), precision, UpdateCounts(*counts.T)).loss.backward()
     setting.step()
     return sum(b.tokens for b in batches) / (time.perf_counter() - started)
 
@@ -198,7 +198,7 @@ def print_peak(way: str, shapes: str, positions: int) -> None:
             store.rows = whole.rows
             parts = store.batches("tokens", PASS_POSITIONS["cpu"], vocabulary)
             for part in parts:
-                counts = Averages(*torch.tensor([[whole.tokens], [len(whole.masked)], [whole.tokens]]))
+                counts = UpdateCounts(*torch.tensor([[whole.tokens], [len(whole.masked)], [len(whole.rows)]]))
                 engine_loss(setting, part, precision, counts).loss.backward()
             setting.step()
     print(peak_memory())

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,12 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
-from robbertje_lib.distillation.devices import training_device
 from robbertje_lib.distillation.held_out import HeldOut
-from robbertje_lib.distillation.job import Job, Schedule
+from robbertje_lib.distillation.job import Job
 from robbertje_lib.distillation.student import Distillation
 from robbertje_lib.distillation.training import train
 from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
-from robbertje_lib.models.precision import choose_precision
+from robbertje_lib.models.devices import choose_precision, training_device
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
 
 VOCABULARY = 2000
@@ -82,20 +80,6 @@ class PeakMemory(threading.Thread):
             time.sleep(0.02)
 
 
-SCHEDULE = Schedule(
-    amount=0,  # given on the command line
-    amount_unit="tokens",
-    batches_per_update=RECIPE.update_size // RECIPE.batch_size,
-    average_over="update",
-    learning_rate=1e-3,
-    warmup=0.05,
-    weight_decay=0.01,
-    betas=(0.9, 0.98),
-    epsilon=1e-6,
-    gradient_clip=5.0,
-)
-
-
 def measure_one(folder: Path, tokens: int) -> None:
     """What a child process does; its main process prints one line of JSON."""
     started = time.perf_counter()
@@ -113,7 +97,7 @@ def measure_one(folder: Path, tokens: int) -> None:
             name="bench",
             plan=Plan(store, "tokens", RECIPE.batch_size, 1),
             masking=Masking(words, RECIPE.mask_fraction, store.counts(VOCABULARY)),
-            schedule=replace(SCHEDULE, amount=tokens),
+            recipe=RECIPE.model_copy(update={"amount": tokens}),
             held_out=HeldOut(folder, words, 1),
             checkpoints=Path(checkpoints),
             fingerprint={"text": store.fingerprint},

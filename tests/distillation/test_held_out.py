@@ -8,8 +8,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from robbertje_lib.distillation.held_out import HeldOut
 from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
+from robbertje_lib.models.devices import Precision
 from robbertje_lib.models.masked_lm import wrap
-from robbertje_lib.models.precision import Precision
 from tests.support.tiny_run import tiny_run
 
 

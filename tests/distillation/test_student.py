@@ -12,7 +12,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from robbertje_lib.distillation import losses
 from robbertje_lib.distillation.batching import Masking, TokenStore, join, make_batch, pack
-from robbertje_lib.distillation.student import Averages, distil, distillation_loss, pair_ids
+from robbertje_lib.distillation.job import UpdateCounts
+from robbertje_lib.distillation.student import distil, distillation_loss, pair_ids
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import Recipe
@@ -84,7 +85,7 @@ def test_averages_over_an_update_add_up_to_one_large_batch(run: Run) -> None:
         for n, rows in enumerate((store.rows[:4], store.rows[4:11]))
     ]
     tokens, masked = sum(b.tokens for b in batches), sum(len(b.masked) for b in batches)
-    whole = Averages(*torch.tensor([[tokens], [masked], [tokens]]))
+    whole = UpdateCounts(*torch.tensor([[tokens], [masked], [sum(len(b.rows) for b in batches)]]))
     parts = [distillation_loss(student, teacher, b, recipe, whole) for b in batches]
     own = [distillation_loss(student, teacher, b, recipe) for b in batches]
     weighted = sum(o.kl * b.tokens for o, b in zip(own, batches, strict=True)) / tokens
@@ -105,7 +106,7 @@ def test_a_pass_of_joined_batches_is_the_published_update(run: Run, positions: s
     widths = [int(store.lengths[groups[i]].max()) for i in members]
     assert sorted(members) == list(range(5)) and widths == sorted(widths) and len(set(widths)) > 1
     batches = [make_batch(store, groups[i], masking, (1, 0, i)) for i in members]
-    counts = [(b.tokens if positions == "all" else len(b.masked), len(b.masked), b.tokens) for b in batches]
+    counts = [(b.tokens, len(b.masked), len(b.rows)) for b in batches]
     learnt = [p for p in student.parameters() if p.requires_grad]
 
     plain = []
@@ -118,7 +119,7 @@ def test_a_pass_of_joined_batches_is_the_published_update(run: Run, positions: s
         )
     wanted = torch.autograd.grad(sum(p.loss for p in plain) / len(plain), learnt)
     joined = distillation_loss(
-        student, teacher, join(batches), recipe, Averages(*(len(batches) * torch.tensor(counts).T))
+        student, teacher, join(batches), recipe, UpdateCounts(*(len(batches) * torch.tensor(counts).T))
     )
     for value, parts in zip(joined, zip(*plain, strict=True), strict=True):
         torch.testing.assert_close(value, sum(parts) / len(parts), rtol=1e-5, atol=0)

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from robbertje_lib.distillation import student, training
-from robbertje_lib.distillation.checkpoints import KEPT_CHECKPOINTS
+from robbertje_lib.distillation.job import KEPT_CHECKPOINTS
 from robbertje_lib.distillation.student import distil
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError

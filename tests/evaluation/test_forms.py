@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robbertje_lib.evaluation.forms import TOKENS_A_LINE, score_forms
+from robbertje_lib.evaluation.efficiency import TOKENS_A_LINE, score_forms
 from robbertje_lib.evaluation.onnx_export import Exporter, quantise, run_on_onnx
 from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.evaluation import gender_bias
-from robbertje_lib.evaluation.gender_bias import probe
-from robbertje_lib.evaluation.professions import Profession, left_out_professions, load_professions
+from robbertje_lib.evaluation.gender_bias import Profession, left_out_professions, load_professions, probe
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining, Tokenizer
 from robbertje_lib.experiment.sources import fetch

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from robbertje_lib.evaluation.lines import Windows, most_central, window_starts
 from robbertje_lib.evaluation.pseudo_perplexity import TokenScores, pseudo_perplexity
-from robbertje_lib.evaluation.windows import Windows, most_central, window_starts
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from tests.support.small_models import FAMILIES, LINES, POSITIONS, save_small_model

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robbertje_lib.evaluation.timing import Timed, run_seconds, time_in_turns, with_head, without_head
+from robbertje_lib.evaluation.efficiency import Timed, run_seconds, time_in_turns, with_head, without_head
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from tests.support.small_models import LINES, save_small_model
 

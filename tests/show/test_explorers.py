@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from robbertje_lib.evaluation.held_out import held_out_lines
+from robbertje_lib.evaluation.lines import held_out_lines
 from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError

@@ -1,4 +1,4 @@
-"""Lines as sequences that a model can take: one that is too long is cut into overlapping windows."""
+"""The held-out lines that models are scored and timed on; too long for a model, they are cut in overlapping windows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.length_batches import Integers
 from robbertje_lib.models.masked_lm import MaskedLM
+
+
+def held_out_lines(run: Run, count: int) -> list[str]:
+    """`count` lines (or all there are) drawn with the profile's seed from the held-out store, in document order."""
+    if not run.paths.held_out.is_dir():
+        raise UserError(f"no held-out lines in {run.paths.held_out}; run notebook 10_corpus first")
+    text = open_store(run.paths.held_out)["text"]
+    drawn = np.random.default_rng(run.profile.seed).choice(len(text), min(count, len(text)), replace=False)
+    return [text[int(i)] for i in np.sort(drawn)]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robbertje_lib.evaluation.windows import most_central, window_starts
+from robbertje_lib.evaluation.lines import most_central, window_starts
 
 
 @settings(max_examples=200, deadline=None)
