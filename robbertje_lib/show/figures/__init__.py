@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TypeVar, overload
 
 import pyarrow as pa
 
@@ -33,11 +33,7 @@ from robbertje_lib.experiment.profile import Profile, TeacherTraining
 from robbertje_lib.experiment.results.base import ResultFile, ResultTable
 from robbertje_lib.experiment.results.training import TeacherResult
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.show.figure_style import SavedFigure, inline, save_figure, styled
-
-if TYPE_CHECKING:
-    from IPython.display import Image
-    from matplotlib import figure as matplotlib_figure
+from robbertje_lib.show.figure_style import Image, Picture, SavedFigure, inline, save_figure, styled
 
 Need = type[ResultFile] | type[ResultTable]
 LAST = 1000
@@ -96,7 +92,7 @@ class Figure:
     name: str
     caption: str
     needs: tuple[Need, ...]
-    plot: Callable[[Results], "matplotlib_figure.Figure"]
+    plot: Callable[[Results], Picture]
     applies: Callable[[Profile], bool] = lambda profile: True
     lacking: str = ""
     order: int = LAST
@@ -160,7 +156,7 @@ def _lacking(run: Run, name: str) -> str:
     return next((path.relative_to(run.paths.run).as_posix() for path in missing), "")
 
 
-def plot(run: Run, name: str) -> "matplotlib_figure.Figure":
+def plot(run: Run, name: str) -> Picture:
     """The figure as matplotlib's. Raises `UserError` for an unknown name or a missing result file."""
     figure = get_figure(name)
     with styled():

@@ -1,17 +1,11 @@
 """How often each significance test rejects where the truth is known: by true difference, a panel a kind of data."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import GREY
+from robbertje_lib.show.figure_style import GREY, Picture, grid
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     import pandas as pd
     import seaborn as sns
 

@@ -1,17 +1,13 @@
 """What became of every claim: a row a claim and setting, the verdict of this run and of the paper's table."""
 
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 from robbertje_lib.experiment.results.claims import ClaimsResult
-from robbertje_lib.show.figure_style import VERDICT_COLOURS, new_figure
+from robbertje_lib.show.figure_style import VERDICT_COLOURS, Picture, new_figure
 from robbertje_lib.show.figures import Figure, Results
 
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
-
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     result = results[ClaimsResult]
     rows = result.claims
     ids = [row.id for row in rows]
@@ -41,8 +37,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
 FIGURE = Figure(
     name="claims",
     caption=(
-        "Every claim of the paper with the verdict of this run and, where it can be tested, of the paper's own "
-        "table."
+        "Every claim of the paper with the verdict of this run and, where it can be tested, of the paper's own table."
     ),
     needs=(ClaimsResult,),
     plot=plot,

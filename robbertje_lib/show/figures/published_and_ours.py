@@ -1,18 +1,11 @@
 """Whether this run and the paper agree: every student minus its teacher, published and ours, a panel a task."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.conclusions import published
 from robbertje_lib.conclusions.agreement import agreement
 from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, label
+from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, Picture, grid, label, legend, line_entry
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, legend, line_entry, task_title
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
-
 
 COLOURS = {
     "same direction": VERDICT_COLOURS["supported"],
@@ -21,7 +14,7 @@ COLOURS = {
 }
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     from matplotlib.ticker import MaxNLocator
 
     cells = {}
@@ -42,7 +35,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
             axes.plot(100 * theirs.value, y - 0.15, "o", color=colour, markerfacecolor="white", markersize=4.5)
             axes.plot([100 * v for v in ours.interval], [y + 0.15] * 2, color=colour, linewidth=2)
             axes.plot(100 * ours.difference, y + 0.15, "o", color=colour, markersize=4.5)
-        axes.set_title(task_title(task))
+        axes.set_title(published.TITLES.get(task, task))
         axes.set_yticks(range(len(students)), [label(name) for name in students])
         axes.set_ylim(len(students) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
