@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import pyarrow as pa
 
@@ -51,22 +51,20 @@ class Results:
     @overload
     def __getitem__(self, need: type[ResultTable]) -> pa.Table: ...
     def __getitem__(self, need: Need) -> ResultFile | pa.Table:
-        self._check(need)
-        return need.read(self._run)
+        return next(iter(self._read(need).values()))
 
     def each(self, need: type[R]) -> dict[str, R]:
         """Those of every task or student, by its name."""
-        self._check(need)
-        return {"".join(names.values()): need.read(self._run, **names) for names in _files(need, self.profile)}
+        return self._read(need)
 
     def get(self, need: type[R]) -> R | None:
         """None where the profile leads to no such file."""
-        self._check(need)
-        return need.read(self._run) if _files(need, self.profile) else None
+        return next(iter(self._read(need).values()), None)
 
-    def _check(self, need: Need) -> None:
+    def _read(self, need: Need) -> dict[str, Any]:
         if need not in self._needs:
             raise ValueError(f"{need.__name__}: read by a figure that does not name it in its `needs`")
+        return {"".join(names.values()): need.read(self._run, **names) for names in _files(need, self.profile)}
 
 
 def _files(need: Need, profile: Profile) -> list[dict[str, str]]:
@@ -119,15 +117,14 @@ class NotDrawn:
 
 def all_figures() -> dict[str, Figure]:
     """Every figure found in this folder, by name, in order. Raises `UserError` when a file and its figure differ."""
-    figures = []
-    for module in (m.name for m in pkgutil.iter_modules(__path__)):
-        figure = getattr(importlib.import_module(f"{__name__}.{module}"), "FIGURE", None)
-        if figure is not None and figure.name != module:
+    found = {m.name: importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)}
+    figures = {module: code.FIGURE for module, code in found.items() if hasattr(code, "FIGURE")}
+    for module, figure in figures.items():
+        if figure.name != module:
             raise UserError(
                 f"robbertje_lib/show/figures/{module}.py: its figure is called '{figure.name}'; give both one name"
             )
-        figures += [figure] if figure else []
-    return {figure.name: figure for figure in sorted(figures, key=lambda f: (f.order, f.name))}
+    return {figure.name: figure for figure in sorted(figures.values(), key=lambda f: (f.order, f.name))}
 
 
 def get_figure(name: str) -> Figure:

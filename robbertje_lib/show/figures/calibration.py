@@ -24,10 +24,9 @@ def plot(results: Results) -> Picture:
                       markersize=4)  # fmt: skip
             axes.vlines(x, *zip(*own["interval"], strict=True), color=colours[number], linewidth=0.8)
         axes.axhline(study.alpha, color=GREY, linestyle=":", linewidth=1.2)
-        axes.set_title(titles.get(kind, kind))
-        axes.set_xlabel("points inside the margin" if kind == "alike" else "true difference, points")
+        xlabel = "points inside the margin" if kind == "alike" else "true difference, points"
+        axes.set(title=titles.get(kind, kind), xlabel=xlabel, ylim=(-0.02, 1.02))
         axes.legend(loc="upper left", fontsize=7)
-        axes.set_ylim(-0.02, 1.02)
     for axes in panels[::2]:
         axes.set_ylabel("share rejected")
     return fig

@@ -23,8 +23,7 @@ def plot(results: Results) -> Picture:
                 axes.text(x, y, verdict.replace("_", " "), ha="center", va="center", fontsize=7,
                           color="#222222" if verdict == "not_tested" else "white")  # fmt: skip
     axes.set_yticks(range(len(rows)), names, fontsize=7)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(-0.5, 1.5)
+    axes.set(xlim=(-0.5, 1.5), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks([0, 1], [f"this run ({result.kind})", "the paper's own table"])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

@@ -39,8 +39,7 @@ def _teacher_panel(axes: Axes, teacher: TeacherResult) -> None:
             axes.axvspan(tokens[0], tokens[-1], color="#F0F0F0", zorder=0)
         axes.annotate(phase, ((tokens[0] + tokens[-1]) / 2, 0.98), xycoords=("data", "axes fraction"),
                       ha="center", va="top", fontsize=7, color=GREY)  # fmt: skip
-    axes.set_title("teacher")
-    axes.set_xlabel("million tokens")
+    axes.set(title="teacher", xlabel="million tokens")
     axes.margins(y=0.15)
 
 

@@ -25,10 +25,8 @@ def plot(results: Results) -> Picture:
             axes.plot(np.full(len(row.seeds), x + 0.22), 100 * np.array(row.seeds), ".", color=look.colour,
                       markersize=3, alpha=0.8)  # fmt: skip
         axes.axhline(100 * majority[task], color=GREY, linestyle="--", linewidth=1)
-        axes.set_title(f"{TITLES.get(task, task)} (n = {row.n:,})")
-        axes.set_ylabel(f"{score_label(row.metric)}, %")
-        axes.set_xticks([])
-        axes.set_xlim(-0.6, len(models) - 0.2)
+        axes.set(title=f"{TITLES.get(task, task)} (n = {row.n:,})", ylabel=f"{score_label(row.metric)}, %")
+        axes.set(xticks=[], xlim=(-0.6, len(models) - 0.2))
         axes.yaxis.set_major_locator(MaxNLocator(5))
     legend(fig, panels, len(majority), styles, extra=[line_entry("majority class", GREY, linestyle="--", linewidth=1)])
     return fig
