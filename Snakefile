@@ -262,18 +262,18 @@ rule claims_and_figures:
     input:
         notebook=notebook("90_claims_and_figures"),
         modules=modules("90_claims_and_figures"),
-        results=[
+        results=list(dict.fromkeys([
             *(result("corpus", f"{arm}.json") for arm in profile.corpus.arms),
-            *([result("teacher.json")] if TEACHER else []),
             *(result("distillation", f"{student}.json") for student in profile.trained),
             result("pseudo_perplexity.json"),
             *COMPARED["finetuning"],
-            result("gender_bias.parquet"),
             result("significance.json"),
             result("gender_bias.json"),
             result("efficiency.json"),
             result("form_losses.parquet"),
-        ],
+            # And what the figures show, those of one's own too.
+            *(here(file) for figure in FIGURES for file in figures.get_figure(figure).files(run) if file.name != "claims.json"),
+        ])),
     output:
         results=[
             result("claims.json"),

@@ -167,7 +167,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def _hostile(value: Any) -> Any:
     """`value` with a script in every text that is shown, numbers and the keys that choose a style as they are."""
     if isinstance(value, dict):
-        kept = {"verdict", "published_verdict", "unit", "family", "schema_version"}
+        kept = {"verdict", "published_verdict", "outcome", "unit", "family", "schema_version"}
         return {key: inner if key in kept else _hostile(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_hostile(inner) for inner in value]

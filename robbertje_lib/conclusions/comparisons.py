@@ -1,14 +1,13 @@
 """Every comparison of a run, from the stored predictions: no model is loaded, so anyone can re-examine it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robbertje_lib.conclusions.by_length import score_by_length
 from robbertje_lib.conclusions.counts import (
     PSEUDO_PERPLEXITY,
     TaskCounts,
@@ -18,18 +17,28 @@ from robbertje_lib.conclusions.counts import (
 )
 from robbertje_lib.experiment.profile import Profile, Significance
 from robbertje_lib.experiment.results.base import Interval
+from robbertje_lib.experiment.results.claims import FormLoss
+from robbertje_lib.experiment.results.efficiency import FormLosses
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.significance import (
+    BinScore,
     Calibration,
     Comparison,
+    LengthBin,
+    LengthScores,
     Mismatch,
-    RejectionRate,
     Score,
     SignificanceResult,
 )
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.statistics import calibration
-from robbertje_lib.statistics.resampling import bootstrapped_scores, percentile_interval, ratio
+from robbertje_lib.statistics.resampling import (
+    Metric,
+    bootstrapped_scores,
+    percentile_interval,
+    ratio,
+    scores_by_seed,
+)
 from robbertje_lib.statistics.significance import (
     Difference,
     Resampled,
@@ -50,6 +59,8 @@ FAMILIES = {
     PSEUDO_PERPLEXITY: "All of these pairs on the held-out lines, in nats per token.",
 }
 CALIBRATION_SEED = 2012
+BINS = 4  # of test examples by their length
+RESAMPLES = 1000  # of a score by length, and of what a form loses
 
 
 def model_pairs(profile: Profile) -> dict[str, list[tuple[str, str]]]:
@@ -154,13 +165,12 @@ def _perplexity_interval(run: Run, counts: NDArray[np.float64]) -> Interval:
 @cache
 def shipped_study(alpha: float) -> Calibration:
     """The calibration study that every run carries: it is about the tests, so its data never change."""
-    rates = calibration.calibration_study(CALIBRATION_SEED, alpha=alpha)
     return Calibration(
         alpha=alpha,
         examples=calibration.EXAMPLES,
         seeds=calibration.SEEDS,
         margin=calibration.MARGIN,
-        rates=[RejectionRate(**asdict(rate)) for rate in rates],
+        rates=calibration.calibration_study(CALIBRATION_SEED, alpha=alpha),
     )
 
 
@@ -225,3 +235,47 @@ def _mismatches(run: Run, replicates: Replicates) -> Iterator[Mismatch]:
             told = reported.metrics.get(data.metric_name)
             if told is None or abs(told - value) > 1e-6:
                 yield Mismatch(task=data.task, model=model, seed=reported.seed, reported=told, recomputed=value)
+
+
+def score_by_length(data: TaskCounts, seed: int) -> LengthScores:
+    """Per bin and model the score averaged over seeds, with its 95 % bootstrap interval over examples."""
+    data = data.subset(data.stored)
+    bins = _length_bins(data.n_tokens)
+    lengths = [data.n_tokens[chosen] for chosen in bins]
+    return LengthScores(
+        metric=data.metric_name,
+        bins=[LengthBin(low=int(of.min()), high=int(of.max()), n=len(of)) for of in lengths],
+        models={
+            model: [_bin_score(counts[:, chosen], data.metric, seed) for chosen in bins]
+            for model, counts in data.counts.items()
+        },
+    )
+
+
+def _length_bins(lengths: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+    """Masks of (examples,): at most four bins at the quartiles of the lengths; equal lengths share a bin."""
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, BINS + 1)[1:-1], method="lower"))
+    place = np.searchsorted(edges, lengths, side="left")
+    return [place == number for number in np.unique(place)]
+
+
+def _bin_score(counts: NDArray[np.float64], metric: Metric, seed: int) -> BinScore:
+    drawn = bootstrapped_scores(counts, metric, RESAMPLES, np.random.default_rng(seed)).mean(axis=1)
+    return BinScore(score=float(scores_by_seed(counts, metric).mean()), interval=percentile_interval(drawn))
+
+
+def compare_forms(run: Run) -> list[FormLoss]:
+    """Each form of each model minus torch, with its 95 % bootstrap interval over lines; empty without such losses."""
+    if not FormLosses.exists(run):
+        return []
+    losses = []
+    for model, rows in FormLosses.read(run).to_pandas().groupby("model", sort=False):
+        nats = rows.pivot(index="line", columns="form", values="nats")
+        masked = rows.drop_duplicates("line").set_index("line")["masked_tokens"].loc[nats.index]
+        for form in rows["form"].drop_duplicates():
+            if form != "torch":
+                counts = np.column_stack([nats[form] - nats["torch"], masked])
+                drawn = bootstrapped_scores(counts, ratio, RESAMPLES, np.random.default_rng(run.profile.seed))
+                mean, interval = float(ratio(counts.sum(axis=0))), percentile_interval(drawn)
+                losses.append(FormLoss(model=str(model), form=form, difference=mean, interval=interval))
+    return losses

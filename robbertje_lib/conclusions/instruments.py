@@ -4,6 +4,8 @@ On known-answer Dutch the truth of every instrument is planted. On real text onl
 checked, on data simulated without a difference.
 """
 
+from collections.abc import Iterator
+
 from robbertje_lib.experiment.results.claims import InstrumentCheck
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult, PlantedBias
@@ -18,14 +20,13 @@ SPEARMAN_BOUND = 0.9
 
 def check_instruments(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
     """What each instrument was given and what it read; what a run has no results for is left out."""
-    checks = _tests(significance.calibration)
-    if run.profile.text != "known_answer":
-        return checks
-    if PseudoPerplexityResult.exists(run):
-        checks += _pseudo_perplexity(PseudoPerplexityResult.read(run), significance)
-    checks += _tasks(run, significance)
-    if GenderBiasResult.exists(run) and (planted := GenderBiasResult.read(run).planted):
-        checks.append(_bias(planted))
+    checks = [*_tests(significance.calibration)]
+    if run.profile.text == "known_answer":
+        if PseudoPerplexityResult.exists(run):
+            checks += _pseudo_perplexity(PseudoPerplexityResult.read(run), significance)
+        checks += _tasks(run, significance)
+        if GenderBiasResult.exists(run) and (planted := GenderBiasResult.read(run).planted):
+            checks.append(_bias(planted))
     return checks
 
 
@@ -38,56 +39,36 @@ def _check(instrument: str, planted: str, read: str, passed: bool, detail: str) 
     return InstrumentCheck(instrument=instrument, planted=planted, read=read, passed=passed, detail=detail)
 
 
-def _tests(calibration: Calibration) -> list[InstrumentCheck]:
-    checks = []
+def _tests(calibration: Calibration) -> Iterator[InstrumentCheck]:
     for rate in calibration.rates:
         if rate.offered and rate.difference == 0:
             low, high = rate.interval
             sets = f"{rate.simulations} null data sets of {calibration.examples}"
             detail = f"{sets}, 95 % interval {low:.3f} to {high:.3f}"
             planted, passed = f"at most {TYPE_I_BOUND} rejected", rate.rejected <= TYPE_I_BOUND
-            checks.append(_check(f"{rate.test} ({rate.data})", planted, f"{rate.rejected:.3f}", passed, detail))
-    return checks
+            yield _check(f"{rate.test} ({rate.data})", planted, f"{rate.rejected:.3f}", passed, detail)
 
 
-def _pseudo_perplexity(result: PseudoPerplexityResult, significance: SignificanceResult) -> list[InstrumentCheck]:
-    floor, unigram = result.floor, result.unigram
+def _pseudo_perplexity(result: PseudoPerplexityResult, significance: SignificanceResult) -> Iterator[InstrumentCheck]:
+    name, floor, unigram = "pseudo-perplexity", result.floor, result.unigram
     if floor is None:
-        return []
-    students = {name: model.corpus for name, model in result.models.items() if name != "teacher"}
+        return
+    students = {model: of.corpus for model, of in result.models.items() if model != "teacher"}
     teacher = result.models["teacher"].corpus
     lowest, value = min({"teacher": teacher, **students}.items(), key=lambda item: item[1])
     low, high = significance.pseudo_perplexity[lowest]
-    outside = [name for name, student in students.items() if not teacher < student < unigram]
-    name = "pseudo-perplexity"
-    return [
-        _check(
-            name,
-            f"no model below the floor of {floor:.2f}",
-            f"{value:.2f}",
-            high >= floor,
-            f"lowest is {lowest}, 95 % interval {low:.2f} to {high:.2f}",
-        ),
-        _check(
-            name,
-            f"teacher within {TEACHER_FACTOR} times the floor",
-            f"{teacher / floor:.2f} times",
-            teacher <= TEACHER_FACTOR * floor,
-            f"teacher {teacher:.2f}, floor {floor:.2f}",
-        ),
-        _check(
-            name,
-            f"students between teacher ({teacher:.2f}) and unigram model ({unigram:.2f})",
-            f"{min(students.values()):.2f} to {max(students.values()):.2f}",
-            not outside,
-            f"outside: {', '.join(outside)}" if outside else "all between",
-        ),
-    ]
+    truth, detail = f"no model below the floor of {floor:.2f}", f"95 % interval {low:.2f} to {high:.2f}"
+    yield _check(name, truth, f"{value:.2f}", high >= floor, f"lowest is {lowest}, {detail}")
+    truth, detail = f"teacher within {TEACHER_FACTOR} times the floor", f"teacher {teacher:.2f}, floor {floor:.2f}"
+    yield _check(name, truth, f"{teacher / floor:.2f} times", teacher <= TEACHER_FACTOR * floor, detail)
+    outside = [model for model, student in students.items() if not teacher < student < unigram]
+    truth = f"students between teacher ({teacher:.2f}) and unigram model ({unigram:.2f})"
+    read = f"{min(students.values()):.2f} to {max(students.values()):.2f}"
+    yield _check(name, truth, read, not outside, f"outside: {', '.join(outside)}" if outside else "all between")
 
 
-def _tasks(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
+def _tasks(run: Run, significance: SignificanceResult) -> Iterator[InstrumentCheck]:
     """No model beats the best possible accuracy beyond its error, and the teacher beats the majority class."""
-    checks = []
     for task in run.profile.finetuning.tasks:
         scores = {row.model: row for row in significance.scores if row.task == task}
         best, teacher = max(scores.values(), key=lambda row: row.score), scores["teacher"]
@@ -95,12 +76,11 @@ def _tasks(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
         possible = _best_possible(run, task)
         if possible < 1:
             truth, passed = f"no model above the best possible {possible:.3f}", best.interval[0] <= possible
-            checks.append(_check(name, truth, f"{best.score:.3f}", passed, f"best is {best.model}"))
+            yield _check(name, truth, f"{best.score:.3f}", passed, f"best is {best.model}")
         majority = TaskScores.read(run, task=task).majority_baseline
         low, high = teacher.interval
         truth, detail = f"teacher above the majority class, {majority:.3f}", f"95 % interval {low:.3f} to {high:.3f}"
-        checks.append(_check(name, truth, f"{teacher.score:.3f}", low > majority, detail))
-    return checks
+        yield _check(name, truth, f"{teacher.score:.3f}", low > majority, detail)
 
 
 def _best_possible(run: Run, task: str) -> float:

@@ -17,6 +17,7 @@ import yaml
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.results.base import Interval, Record
 
+Agreement = Literal["same direction", "opposite direction", "undecided"]
 Certainty = Literal["confirmed", "inferred", "not available", "recollected"]
 
 TASKS = ("dbrd", "die_dat", "ner", "pos", "sick_nl")
@@ -125,6 +126,19 @@ def published_difference(a: str, b: str, task: str) -> PublishedDifference | Non
     scores, size = [value / 100 for value in values], published_tables().sample_sizes[task].size
     error = sqrt(sum(score * (1 - score) for score in scores) / size) if size else None
     return PublishedDifference(scores[0] - scores[1], error)
+
+
+def agreement(ours: Interval, theirs: Interval | None) -> Agreement:
+    """Whether two intervals put the same sign on a difference; undecided if either holds 0, or theirs is not known."""
+    signs = {_sign(ours), _sign(theirs) if theirs else 0}
+    if 0 in signs:
+        return "undecided"
+    return "same direction" if len(signs) == 1 else "opposite direction"
+
+
+def _sign(interval: Interval) -> int:
+    low, high = interval
+    return (low > 0) - (high < 0)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Documents as lines, one sentence each, and what can be done with lines wherever they come from."""
+"""Documents as lines, one sentence each, what can be done with any lines, and the random streams of a corpus."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+# Independent of each other for one profile seed. Another number is another corpus: never renumber.
+FILES, DOCUMENTS, SHUFFLE, MERGE, SAMPLE, TEACHER = range(6)
 
 
 class Line(NamedTuple):
@@ -36,6 +39,11 @@ class SplitDocument:
 def line_bytes(text: str) -> int:
     """Size of a line in UTF-8, newline included."""
     return (len(text) if text.isascii() else len(text.encode())) + 1
+
+
+def random_stream(seed: int, *stream: int) -> np.random.Generator:
+    """The generator of a stream from its start, such as `random_stream(seed, FILES, 2)`."""
+    return np.random.default_rng([seed, *stream])
 
 
 def document_lines(documents: Iterable[SplitDocument]) -> Iterator[Line]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robbertje_lib.corpus import readers
-from robbertje_lib.corpus.lines import SplitDocument
+from robbertje_lib.corpus.lines import DOCUMENTS, FILES, SplitDocument, random_stream
 from robbertje_lib.corpus.sentences import sentence_fault, split_sentences
-from robbertje_lib.corpus.streams import DOCUMENTS, FILES, generator
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.corpus import SourceRead
 from robbertje_lib.experiment.run import Run
@@ -50,7 +49,7 @@ def read_pool(run: Run) -> Pool:
     seen: set[str] = set()
     for index, source in enumerate(settings.sources):
         read = Counter(files_read=0, files=0, documents=0, lines=0, bytes=0)
-        for document in _documents(run, source, share, generator(seed, FILES, index), pool.dropped, read):
+        for document in _documents(run, source, share, random_stream(seed, FILES, index), pool.dropped, read):
             if lines := _clean(document, seen, pool.dropped):
                 pool.documents.append(SplitDocument(document.id, source, tuple(lines)))
                 read.update(documents=1, lines=len(lines), bytes=pool.documents[-1].bytes)
@@ -111,7 +110,7 @@ def split_pool(pool: Pool, held_out_fraction: float, seed: int) -> Split:
 
     The order of both parts is random, so that sources are interleaved. Raises `UserError` if one would be empty.
     """
-    order = generator(seed, DOCUMENTS).permutation(len(pool.documents))
+    order = random_stream(seed, DOCUMENTS).permutation(len(pool.documents))
     documents = [pool.documents[i] for i in order]
     wanted = held_out_fraction * sum(d.bytes for d in documents)
     size, count = 0, 0

@@ -7,11 +7,9 @@ document merged into the current one with probability 0.5. Those are three of th
 from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.corpus.arms import get_arm, make_arms
-from robbertje_lib.corpus.lines import Line, document_lines, join_lines
+from robbertje_lib.corpus.lines import SAMPLE, TEACHER, Line, document_lines, join_lines, random_stream
 from robbertje_lib.corpus.pool import Pool, Split, read_pool, split_pool
-from robbertje_lib.corpus.stores import write_store
-from robbertje_lib.corpus.streams import SAMPLE, TEACHER, generator
-from robbertje_lib.corpus.tokenization import write_tokenizer
+from robbertje_lib.corpus.tokenization import write_store, write_tokenizer
 from robbertje_lib.experiment.profile import TeacherTraining
 from robbertje_lib.experiment.results.corpus import ArmResult, DocumentsResult, StoreFigures
 from robbertje_lib.experiment.run import Run
@@ -39,7 +37,7 @@ def _write_teacher_text(run: Run, split: Split, tokenizer: PreTrainedTokenizerFa
     settings = run.profile.teacher
     if not isinstance(settings, TeacherTraining):
         return None
-    lines = join_lines(split.training, settings.join_probability, generator(run.profile.seed, TEACHER))
+    lines = join_lines(split.training, settings.join_probability, random_stream(run.profile.seed, TEACHER))
     return write_store(run.paths.teacher_text, list(lines), tokenizer)
 
 
@@ -73,5 +71,5 @@ def build_corpus(run: Run) -> tuple[DocumentsResult, list[ArmResult]]:
 
 def _sample(lines: list[Line], count: int, seed: int) -> list[str]:
     """`count` random lines (all, if fewer), in their order."""
-    chosen = generator(seed, SAMPLE).choice(len(lines), min(count, len(lines)), replace=False)
+    chosen = random_stream(seed, SAMPLE).choice(len(lines), min(count, len(lines)), replace=False)
     return [lines[i].text for i in sorted(chosen)]

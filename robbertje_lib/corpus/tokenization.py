@@ -1,25 +1,33 @@
-"""Text to tokens: a tokenizer in RoBERTa's layout, and lines cut to what a model can take.
+"""Text to tokens: a tokenizer in RoBERTa's layout, lines cut to what a model can take, and token stores on disk.
 
 RobBERT v2 uses a byte-level BPE of 40,000 entries (arXiv 2001.06286, section 3). The `word` kind exists for
 known-answer Dutch, where a token has to be a word so that its true probability is known.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import datasets
+import numpy as np
+import pyarrow as pa
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from robbertje_lib.corpus.lines import SplitDocument
+from robbertje_lib.corpus.lines import Line, SplitDocument
 from robbertje_lib.experiment import profile
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.results.corpus import LengthHistogram, StoreFigures
 from robbertje_lib.experiment.run import Run
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # ids 0 to 4, as in RoBERTa
 LINES_PER_BATCH = 10_000
+CHUNK = 20_000  # lines of a store tokenized at once
+HISTOGRAM_BINS = 16
 
 
 @dataclass
@@ -126,3 +134,52 @@ def write_tokenizer(run: Run, documents: Iterable[SplitDocument]) -> PreTrainedT
     with atomic_path(run.paths.tokenizer) as folder:
         tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def write_store(
+    path: Path, lines: Sequence[Line], tokenizer: PreTrainedTokenizerFast, sources: Mapping[str, str] | None = None
+) -> StoreFigures:
+    """Write `lines` to the folder `path`, whole or not at all; the same lines give the same bytes.
+
+    Columns: text, document_id, input_ids (int32, `<s>` and `</s>` included), n_tokens (int32); with `sources`
+    (document -> source), source. A line longer than the model can take becomes several rows.
+    """
+    counts: Counter[str] = Counter()
+    digest = hashlib.sha256()
+    chunks = []
+    for start in range(0, len(lines), CHUNK):
+        chunk = lines[start : start + CHUNK]
+        tokens = tokenize_lines([line.text for line in chunk], tokenizer)
+        counts.update(tokens.counts)
+        owners = [chunk[i].document for i in tokens.line]
+        columns = {
+            "text": pa.array(tokens.text, pa.string()),
+            "document_id": pa.array(owners, pa.string()),
+            "input_ids": pa.array(tokens.input_ids, pa.list_(pa.int32())),
+            "n_tokens": pa.array(tokens.n_tokens, pa.int32()),
+        }
+        if sources:
+            columns["source"] = pa.array([sources[owner] for owner in owners], pa.string())
+        chunks.append(pa.table(columns))
+        for line in chunk:
+            digest.update(line.text.encode() + b"\n")
+    table = pa.concat_tables(chunks)
+    datasets.disable_progress_bars()
+    with atomic_path(path) as folder:
+        # A fingerprint of the content: by default it is random, and no two runs would write the same files.
+        datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=digest.hexdigest()[:16]).save_to_disk(folder)
+    lengths, longest = table["n_tokens"].to_numpy(), tokenizer.model_max_length
+    step = -(-longest // HISTOGRAM_BINS)
+    edges = np.arange(0, longest + step + 1, step)
+    return StoreFigures(
+        documents=len({line.document for line in lines}),
+        lines=len(lines),
+        sequences=len(table),
+        tokens=int(lengths.sum()),
+        bytes=sum(line.bytes for line in lines),
+        mean_tokens=float(lengths.mean()),
+        split_lines=counts["split_lines"],
+        unknown_tokens=counts["unknown_tokens"],
+        length_histogram=LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist()),
+        sha256=digest.hexdigest(),
+    )

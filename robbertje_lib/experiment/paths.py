@@ -46,6 +46,13 @@ def with_folders(files: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
+def with_products(outputs: Iterable[Path]) -> list[Path]:
+    """`with_folders`, and what no rule can name beforehand: the ONNX files of as many models as could be exported."""
+    outputs = list(outputs)
+    runs = [output.parents[1] for output in outputs if output.name == "efficiency.json"]
+    return [*with_folders(outputs), *(file for run in runs for file in sorted((run / "onnx").glob("[!.]*.onnx")))]
+
+
 def recorded_name(path: Path) -> str:
     """A path as records and notebooks show it: below the output root or the project, never where those lie."""
     path = path.absolute()

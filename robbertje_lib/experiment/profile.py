@@ -77,10 +77,6 @@ def _counted(seeds: Any) -> Any:
     return list(range(1, seeds + 1))
 
 
-def _is_none(value: Any) -> bool:
-    return value is None
-
-
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -212,15 +208,20 @@ def is_folder(hub: str) -> bool:
     return hub.startswith(("/", "~", "./", "../"))
 
 
-def _complete_release(hub: str | None, revision: str | None) -> None:
+def _fixed(revision: str | None, info: ValidationInfo) -> str | None:
     """A hub id needs a revision, so that the same profile means the same weights; a folder must be there."""
-    if hub is None or not is_folder(hub):
+    if (hub := info.data.get("hub")) is None:
+        if revision and "hub" in info.data:  # else `hub` itself is wrong
+            raise ValueError("goes with `hub`, which is missing; add it, or leave both out")
+    elif not is_folder(hub):
         if not revision:
             raise ValueError("is missing; add it")
     elif not (is_there(hub) and Path(hub).expanduser().is_dir()):
         raise ValueError(f"no folder '{hub}' beside the profile; name one written by save_pretrained, or a hub id")
+    return revision
 
 
+Revision = Annotated[str | None, AfterValidator(_fixed)]
 HubId = Annotated[str, Field(pattern=r"^([\w-][\w.-]*/[\w.-]+|[/~.].*)$")]
 
 
@@ -228,14 +229,7 @@ class HubTeacher(Section):
     """A released masked language model: of the hub at a fixed revision, or a folder written by `save_pretrained`."""
 
     hub: HubId
-    revision: str | None = Field(default=None, validate_default=True)
-
-    @field_validator("revision")
-    @classmethod
-    def _fixed(cls, revision: str | None, info: ValidationInfo) -> str | None:
-        if "hub" in info.data:
-            _complete_release(info.data["hub"], revision)
-        return revision
+    revision: Revision = Field(default=None, validate_default=True)
 
 
 def _teacher_kind(value: Any) -> str:
@@ -308,19 +302,10 @@ class Student(Section):
 
     arm: Name  # one of `corpus.arms`; of a released student any arm that there is
     shape: str
-    hub: HubId | None = Field(default=None, exclude_if=_is_none)
-    revision: str | None = Field(default=None, validate_default=True, exclude_if=_is_none)
+    hub: HubId | None = Field(default=None, exclude_if=lambda value: value is None)
+    revision: Revision = Field(default=None, validate_default=True, exclude_if=lambda value: value is None)
     recipe: str = Field(default=RELEASED, validate_default=True)
     selection: Literal["head", "same_lines"] = "head"
-
-    @field_validator("revision")
-    @classmethod
-    def _fixed(cls, revision: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("hub"):
-            _complete_release(info.data["hub"], revision)
-        elif revision and "hub" in info.data:
-            raise ValueError("goes with `hub`, which is missing; add it, or leave both out")
-        return revision
 
     @field_validator("recipe")
     @classmethod

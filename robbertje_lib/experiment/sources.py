@@ -26,6 +26,7 @@ DOWNLOADS = 8  # at once; the files are small, so waiting for the server is most
 TIMEOUT = 30  # seconds without an answer
 KNOWN_ANSWER = "known_answer"  # the source that is generated, and has no files
 COLUMNS = ("group", "url", "bytes", "sha256", "licence")
+LINE = re.compile("\t".join((r"([^\t]+)", r"([^\t]*)", r"([0-9]{1,18})", r"([0-9a-f]{64})", r"([^\t]*)")))
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,13 @@ def catalogue() -> dict[str, list[Source]]:
         raise UserError(f"{MANIFEST}, line 1: expected the columns {', '.join(COLUMNS)}, separated by tabs")
     groups: dict[str, list[Source]] = {}
     for number, line in enumerate(lines[1:], 2):
-        source = _parse(line, number)
-        groups.setdefault(source.group, []).append(source)
+        if not (fields := LINE.fullmatch(line)):
+            wanted = "a group, an address, a size in bytes, a SHA-256, a licence"
+            raise UserError(f"{MANIFEST}, line {number}: expected {wanted}")
+        group, url, size, sha256, licence = fields.groups()
+        groups.setdefault(group, []).append(Source(group, url, int(size), sha256, licence))
+        _ = groups[group][-1].location  # refuses an address that leads out of the cache
     return groups
-
-
-def _parse(line: str, number: int) -> Source:
-    fields = line.split("\t")
-    if len(fields) == len(COLUMNS):
-        group, url, size, sha256, licence = fields
-        if group and re.fullmatch(r"[0-9a-f]{64}", sha256) and re.fullmatch(r"[0-9]{1,18}", size):
-            source = Source(group, url, int(size), sha256, licence)
-            _ = source.location  # refuses an address that leads out of the cache
-            return source
-    raise UserError(f"{MANIFEST}, line {number}: expected a group, an address, a size in bytes, a SHA-256, a licence")
 
 
 def fetch(group: str) -> list[Path]:

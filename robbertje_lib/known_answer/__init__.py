@@ -8,8 +8,8 @@ occupation (bias) are known. Whatever reads them back wrongly is broken.
 from robbertje_lib.known_answer.bias import planted_bias, probe_templates, probe_truth
 from robbertje_lib.known_answer.documents import KnownDocument, Sentence, generate, generate_documents
 from robbertje_lib.known_answer.labels import bayes_accuracy, sentiment_posteriors, task_examples
+from robbertje_lib.known_answer.model import vocabulary
 from robbertje_lib.known_answer.truth import floor, true_log_probs
-from robbertje_lib.known_answer.vocabulary import vocabulary
 
 __all__ = [
     "KnownDocument",

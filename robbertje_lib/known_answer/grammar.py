@@ -7,8 +7,7 @@ sentence is a path through the automaton. Writing (documents.py) and the exact t
 automaton.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +54,6 @@ class Choice:
 Node = Slot | Seq | Choice
 
 
-def seq(*parts: Node) -> Seq:
-    return Seq(parts)
-
-
 def choice(*options: tuple[float | Floats, Node]) -> Choice:
     """Alternatives; the weights are normalised."""
     total = sum((np.asarray(weight, dtype=float) for weight, _ in options), np.zeros(()))
@@ -76,14 +71,17 @@ class Arc:
         return capitalised(word) if self.capital else word
 
 
-@dataclass(eq=False)
 class Automaton:
-    """States are integers; state 0 is the end of a sentence, `first` and `later` are where sentences begin."""
+    """The sentences that open a document, which begin in the state `first`, and all others, which begin in `later`.
 
-    sizes: tuple[int, ...]  # of AXES
-    arcs: list[list[Arc]] = field(default_factory=lambda: [[]])
-    first: int = -1
-    later: int = -1
+    States are integers; state 0 is the end of a sentence.
+    """
+
+    def __init__(self, first: Node, later: Node) -> None:
+        self.arcs: list[list[Arc]] = [[]]
+        self.first, self.later = self.new_state(), self.new_state()
+        self.add(first, self.first, 0, np.ones(()), capital=True)
+        self.add(later, self.later, 0, np.ones(()), capital=True)
 
     def new_state(self) -> int:
         self.arcs.append([])
@@ -102,15 +100,6 @@ class Automaton:
                 stop = end if number == len(node.parts) - 1 else self.new_state()
                 self.add(part, start, stop, weight if number == 0 else np.ones(()), capital and number == 0)
                 start = stop
-
-
-def build_automaton(sizes: Sequence[int], first: Node, later: Node) -> Automaton:
-    """Automaton of the sentences that open a document (`first`) and of all others (`later`)."""
-    automaton = Automaton(tuple(sizes))
-    automaton.first, automaton.later = automaton.new_state(), automaton.new_state()
-    automaton.add(first, automaton.first, 0, np.ones(()), capital=True)
-    automaton.add(later, automaton.later, 0, np.ones(()), capital=True)
-    return automaton
 
 
 def capitalised(word: str) -> str:

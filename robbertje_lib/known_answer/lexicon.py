@@ -1,8 +1,9 @@
 """The words of known-answer Dutch, read from `data/known_answer/*.yaml` and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -54,12 +55,15 @@ class Lexicon:
 
     @cached_property
     def articles(self) -> dict[str, str]:
-        """Every singular noun that takes an article, and that article."""
-        articles = dict.fromkeys(self.occupations, "de")
+        """Every singular noun that takes an article, and that article. Raises `ValueError` for one that has both."""
+        articles: dict[str, str] = {}
         for topic in self.topics:
             for source in (*(group.nouns for group in topic.groups), topic.places, topic.people):
-                articles |= {noun: article for article, nouns in source.items() for noun in nouns}
-        return articles
+                for article, nouns in source.items():
+                    clashing = [noun for noun in nouns if articles.setdefault(noun, article) != article]
+                    if clashing:
+                        raise ValueError(f"{topic.name}: {clashing} has another article elsewhere")
+        return dict.fromkeys(self.occupations, "de") | articles
 
 
 @lru_cache
@@ -76,7 +80,7 @@ def read_data(name: str) -> dict[str, Any]:
 
 def build_lexicon(topics: Mapping[str, Any], words: Mapping[str, Any]) -> Lexicon:
     """Lexicon from the two mappings of the data files. Raises `ValueError` where they do not fit together."""
-    adjectives = _flat(words["adjectives"], *words["evaluative"].values())
+    adjectives = chain(words["adjectives"], *words["evaluative"].values())
     grouped = {"names", "verbs", "adjectives", "evaluative", "mood"}
     lexicon = Lexicon(
         topics=tuple(_topic(name, raw) for name, raw in topics.items()),
@@ -114,7 +118,7 @@ def _check(lexicon: Lexicon) -> None:
     if len({len(topic.groups) for topic in lexicon.topics}) != 1:
         raise ValueError("topics must have equally many groups")
     for topic in lexicon.topics:
-        nouns = _flat(*(group.nouns[article] for group in topic.groups for article in ARTICLES))
+        nouns = list(chain(*(group.nouns[article] for group in topic.groups for article in ARTICLES)))
         if len(nouns) != len(set(nouns)):
             # The truth takes a topic's noun to have one group.
             raise ValueError(f"{topic.name}: a noun is listed twice")
@@ -122,14 +126,4 @@ def _check(lexicon: Lexicon) -> None:
             unknown = {*group.verbs} - {*lexicon.verbs} | {*group.adjectives} - {*lexicon.inflected}
             if unknown:
                 raise ValueError(f"{topic.name}: forms missing of {sorted(unknown)}")
-    articles: dict[str, str] = {}
-    for topic in lexicon.topics:
-        for source in (*(group.nouns for group in topic.groups), topic.places, topic.people):
-            for article, words in source.items():
-                clashing = [noun for noun in words if articles.setdefault(noun, article) != article]
-                if clashing:
-                    raise ValueError(f"{topic.name}: {clashing} has another article elsewhere")
-
-
-def _flat(*lists: Sequence[str]) -> list[str]:
-    return [entry for entries in lists for entry in entries]
+    _ = lexicon.articles  # refuses a noun that has both

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from robbertje_lib.known_answer.grammar import MENTIONS, Automaton, Floats, build_automaton
+from robbertje_lib.known_answer.grammar import MENTIONS, Automaton, Floats
 from robbertje_lib.known_answer.lexicon import ARTICLES, GENDERS, Lexicon, default_lexicon
 from robbertje_lib.known_answer.patterns import Patterns
 from robbertje_lib.known_answer.slots import DE_SHARE, skewed
@@ -38,7 +38,7 @@ class Model:
         read = Patterns(lexicon)
         self.sizes = read.slots.sizes
         self.first, self.later = (read.sentences(kind, register, patterns) for kind in ("opening", "continuing"))
-        self.automaton: Automaton = build_automaton(self.sizes, self.first, self.later)
+        self.automaton = Automaton(self.first, self.later)
         self.zij = {name: 0.5 + bias_strength * (base - 0.5) for name, base in lexicon.occupations.items()}
         self._mentions()
 
@@ -90,3 +90,17 @@ def length_distribution() -> Floats:
 def default_model(bias_strength: float = 1.0, register: str = "story") -> Model:
     """The model of the lexicon that ships with the library."""
     return Model(default_lexicon(), bias_strength, register)
+
+
+def vocabulary(model: Model | None = None) -> list[str]:
+    """Every token that documents and task examples can have, sorted (`<mask>` is not among them)."""
+    model = model or default_model()
+    tokens = set()
+    for arcs in model.automaton.arcs:
+        for arc in arcs:
+            if arc.slot.table is not None:
+                words = list(arc.slot.table.words)
+            else:
+                words = [value[arc.slot.part] for value in model.values[str(arc.slot.mention)]]
+            tokens |= set(map(arc.written, words))
+    return sorted(tokens)

@@ -6,7 +6,7 @@ They stand in `data/known_answer/patterns.yaml`, which explains the notation.
 import re
 from collections.abc import Collection, Mapping
 
-from robbertje_lib.known_answer.grammar import Choice, Node, choice, seq
+from robbertje_lib.known_answer.grammar import Choice, Node, Seq, choice
 from robbertje_lib.known_answer.lexicon import ARTICLES, Lexicon, read_data
 from robbertje_lib.known_answer.slots import DE_SHARE, Slots
 
@@ -40,9 +40,9 @@ class Patterns:
             node = self._part(part.removesuffix("?"), k, article)
             if part.endswith("?"):
                 then = nodes.pop()
-                node = choice((0.5, seq(node, then)), (0.5, then))
+                node = choice((0.5, Seq((node, then))), (0.5, then))
             nodes.append(node)
-        return seq(*reversed(nodes))
+        return Seq(tuple(reversed(nodes)))
 
     def _part(self, part: str, k: int | None, article: str | None) -> Node:
         if part.startswith("{"):

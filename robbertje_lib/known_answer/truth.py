@@ -104,30 +104,12 @@ class Truth:
             return False
         return True
 
-    def stance_posterior(self, line: str, whole_document: bool = True) -> dict[str, float]:
-        """P(stance | the line), for each stance."""
-        configurations, passes = self._passes(line, 0.0, whole_document)
+    def stance_posterior(self, line: str) -> dict[str, float]:
+        """P(stance | the line, a whole document), for each stance."""
+        configurations, passes = self._passes(line, 0.0, True)
         joint = configurations.prior * _product([sentence.total for sentence in passes])
         shares = [float(joint[configurations.stance == s].sum() / joint.sum()) for s in range(len(STANCES))]
         return dict(zip(STANCES, shares, strict=True))
-
-    def tag_posteriors(self, sentence: str, attribute: str) -> list[dict[str, float]]:
-        """P(tag | the sentence) of each token; `attribute` is `upos` or `entity`."""
-        tokens, configurations = sentence.split(" "), self.configurations(sentence.split(" "))
-        start = {self.model.automaton.first: opening_share(self.model, 1, 0.0)}
-        start[self.model.automaton.later] = 1 - start[self.model.automaton.first]
-        passes = _Passes(self, configurations, tokens, start)
-        result = []
-        for t, token in enumerate(tokens):
-            mass: dict[str, float] = {}
-            for state, forward in passes.forward[t].items():
-                for target, slot, factor in self.steps(configurations, state, token):
-                    joint = configurations.prior @ (forward * factor * passes.backward(t + 1, target))
-                    tag = getattr(slot, attribute)
-                    mass[tag] = mass.get(tag, 0.0) + float(joint)
-            total = sum(mass.values())
-            result.append({tag: share / total for tag, share in mass.items() if share})
-        return result
 
     def configurations(self, tokens: Sequence[str]) -> Configurations:
         """The latent configurations that `tokens` can tell apart, with their prior probabilities."""

@@ -16,8 +16,8 @@ import pandas as pd
 import yaml
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.agreement import agreement
 from robbertje_lib.conclusions.comparisons import PSEUDO_PERPLEXITY
+from robbertje_lib.conclusions.published import agreement
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError

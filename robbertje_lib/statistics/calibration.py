@@ -6,13 +6,13 @@ stand the shortcuts people take, on the same data.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
+from robbertje_lib.statistics import RejectionRate
 from robbertje_lib.statistics.resampling import Metric, bootstrapped_scores, f1, ratio
 from robbertje_lib.statistics.significance import (
     equivalence_test,
@@ -114,26 +114,13 @@ DATA: dict[str, tuple[Callable[[int, float, np.random.Generator], Simulated], Me
 }
 
 
-@dataclass(frozen=True)
-class Rejections:
-    """How often one test rejected at one true difference, with its Clopper-Pearson 95 % interval."""
-
-    test: str
-    data: str
-    offered: bool
-    difference: float
-    rejected: float
-    interval: tuple[float, float]
-    simulations: int
-
-
 def calibration_study(
     seed: int,
     simulations: int = 1000,
     power_simulations: int = 100,
     differences: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08),
     alpha: float = 0.05,
-) -> list[Rejections]:
+) -> list[RejectionRate]:
     """Rejection rates of every test at difference 0 and beyond; all tests of one kind of data see the same sets."""
     rates = []
     for number, (kind, (simulate, metric, tests)) in enumerate(DATA.items()):
@@ -147,5 +134,5 @@ def calibration_study(
             for test, count in zip(tests, rejected.tolist(), strict=True):
                 low, high = proportion_confint(count, runs, method="beta")
                 interval, offered = (float(low), float(high)), test not in SHORTCUTS
-                rates.append(Rejections(test, kind, offered, difference, count / runs, interval, runs))
+                rates.append(RejectionRate(test, kind, offered, difference, count / runs, interval, runs))
     return rates

@@ -44,7 +44,8 @@ def judge_better(differences: Mapping[str, Difference], margin: float, alpha: fl
 def judge_alike(differences: Mapping[str, Difference], margin: float, alpha: float) -> list[Finding]:
     """Does each difference lie within `margin` (two one-sided tests)? Contradicted where it is shown to lie beyond."""
     alike = holm([equivalence_test(d, margin) for d in differences.values()])
-    beyond = holm([_beyond(d, margin) for d in differences.values()])
+    # That the true difference lies within the margin is the hypothesis of the other tail of the same t tests.
+    beyond = holm([min(1.0, 2 * (1 - equivalence_test(d, margin))) for d in differences.values()])
     findings = []
     for (what, difference), within, outside in zip(differences.items(), alike, beyond, strict=True):
         outcome: Verdict = "supported" if within <= alpha else "contradicted" if outside <= alpha else "undecided"
@@ -52,11 +53,6 @@ def judge_alike(differences: Mapping[str, Difference], margin: float, alpha: flo
         factor = _one_sided_factor(difference, distance, alpha) if outcome == "undecided" else 1.0
         findings.append(Finding(what, difference, float(min(within, outside)), outcome, factor))
     return findings
-
-
-def _beyond(difference: Difference, margin: float) -> float:
-    """p of the hypothesis that the true difference lies within the margin: the other tail of the same t tests."""
-    return min(1.0, 2 * (1 - equivalence_test(difference, margin)))
 
 
 def _one_sided_factor(difference: Difference, distance: float, alpha: float) -> float:

@@ -2,6 +2,10 @@
 
 Every metric here is a function of summed per-example counts: accuracy of (right, all) words or examples, F1
 of (found, made up, missed) entities. A resampled score is the same function of a resampled sum.
+
+An entity counts as found when its type, its first word and its last word are all right (CoNLL-2002). A label sequence
+that IOB2 forbids (`I-PER` after `O`, or after an entity of another type) is read as the shared task's scorer
+`conlleval` reads it: such a label begins an entity.
 """
 
 from collections import Counter, defaultdict
@@ -11,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from robbertje_lib.statistics.resampling import Metric, f1, ratio
-from robbertje_lib.tasks.entities import entity_counts
 
+Entity = tuple[str, int, int]
 METRICS: dict[str, Metric] = {"accuracy": ratio, "f1": f1}
 
 
@@ -92,3 +96,33 @@ def _all_labels(rows: Sequence[str | Sequence[str]]) -> list[str]:
 def _most_frequent(labels: Sequence[str]) -> str:
     counts = Counter(labels)
     return min(counts, key=lambda label: (-counts[label], label))
+
+
+def entities(labels: Sequence[str]) -> list[Entity]:
+    """The entities of one sentence: (type, first word, last word), in order."""
+    spans: list[Entity] = []
+    kind, first = "", 0
+    for position, label in enumerate([*labels, "O"]):
+        prefix, _, this = label.partition("-")
+        if kind and not (prefix == "I" and this == kind):
+            spans.append((kind, first, position - 1))
+            kind = ""
+        if prefix in {"B", "I"} and not kind:
+            kind, first = this, position
+    return spans
+
+
+def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:
+    """Per sentence: entities found, entities made up, entities missed.
+
+    Returns (n_sentences, 3) int64: true positives, false positives, false negatives. Raises `ValueError`
+    when a sentence has more predicted labels than gold ones, or fewer.
+    """
+    counts = np.zeros((len(gold), 3), dtype=np.int64)
+    for row, (right, given) in enumerate(zip(gold, predicted, strict=True)):
+        if len(right) != len(given):
+            raise ValueError(f"sentence {row}: {len(right)} gold labels and {len(given)} predicted ones")
+        wanted, offered = set(entities(right)), set(entities(given))
+        hits = len(wanted & offered)
+        counts[row] = hits, len(offered) - hits, len(wanted) - hits
+    return counts

@@ -107,7 +107,7 @@ def _run(
     with PeakMemory() as memory:
         _execute(call.notebook, running, failed, call.stage, call.threads)
     seconds = time.monotonic() - clock
-    written = _hashes(paths.with_folders(call.outputs), f"{call.stage} ran, but its output")
+    written = _hashes(paths.with_products(call.outputs), f"{call.stage} ran, but its output")
     _keep(running, call)
     return RunRecord(
         stage=call.stage,

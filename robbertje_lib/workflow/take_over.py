@@ -73,11 +73,10 @@ def foresee(calls: Iterable[StageCall]) -> dict[str, str]:
         inputs = _expected(call.inputs, made)
         made |= dict.fromkeys(call.outputs)
         for run, record in _same_elsewhere(call, inputs) if inputs is not None else ():
-            files = {run / name: digest for name, digest in _within_run(record.outputs, run.name, "").items()}
-            files[run / call.executed.name] = record.executed_sha256
-            if all(file.is_file() and sha256(file) == digest for file, digest in files.items()):
+            files = _files(call, run, record)
+            if all(_is(run / name, digest) for name, digest in files.items()):
                 taken[call.stage] = run.name
-                made |= {call.run / file.relative_to(run): digest for file, digest in files.items()}
+                made |= {call.run / name: digest for name, digest in files.items()}
                 break
     return taken
 
@@ -108,20 +107,31 @@ def take_over(
     """
     for run, record in _same_elsewhere(call, inputs):
         call.record.unlink(missing_ok=True)
-        with suppress(_OtherContent, FileNotFoundError):
-            outputs = _within_run(record.outputs, run.name, "")
-            _bring(run, call, {**outputs, call.executed.name: record.executed_sha256})
-            here = f"{recorded_name(call.run)}/"
+        with suppress(_OtherContent, OSError):
+            _bring(run, call, _files(call, run, record))
+            outputs = _within_run(record.outputs, run.name, f"{recorded_name(call.run)}/")
             changed = {
                 "parameters": parameters,
                 "profile": profile.model_dump(mode="json") if profile else None,
                 "profile_digest": profile.digest() if profile else None,
                 "inputs": inputs,
-                "outputs": {here + name: digest for name, digest in outputs.items()},
+                "outputs": outputs,
                 "taken_from": run.name,
             }
             return record.model_copy(update=changed)
     return None
+
+
+def _files(call: StageCall, run: Path, record: RunRecord) -> dict[str, str]:
+    """What a stage of `run` has left: name within the run -> hash."""
+    return {**_within_run(record.outputs, run.name, ""), call.executed.name: record.executed_sha256}
+
+
+def _is(file: Path, digest: str) -> bool:
+    try:
+        return sha256(file) == digest
+    except OSError:  # gone, or not ours to read
+        return False
 
 
 class _OtherContent(Exception):
@@ -138,14 +148,21 @@ def _same_elsewhere(call: StageCall, inputs: Mapping[str, str]) -> Iterator[tupl
             found.append((path.parent.parent, RunRecord.load(path)))
     mine = Ingredients.of_call(call, inputs) if found else None
     for run, record in sorted(found, key=lambda pair: (pair[1].taken_from is None, pair[1].started), reverse=True):
-        if run != call.run and Ingredients.of_record(record, run.name) == mine:
+        if run != call.run and Ingredients.of_record(record, run.name) == mine and _has_all(call, run, record):
             yield run, record
+
+
+def _has_all(call: StageCall, run: Path, record: RunRecord) -> bool:
+    """Whether another run's stage has left what this one is to leave, and nothing outside its run."""
+    names = _files(call, run, record)
+    inside = all((call.run / name).resolve().is_relative_to(call.run.resolve()) for name in names)
+    return inside and set(call.outputs) <= {call.run / name for name in names}
 
 
 def _bring(run: Path, call: StageCall, files: Mapping[str, str]) -> None:
     """Files of `run` (name in it -> hash) to the same places of the call's run, folders whole; all of them, or none.
 
-    Raises `_OtherContent` or `FileNotFoundError` for a file that is not what it was.
+    Raises `_OtherContent` for a file that is not what it was, or `OSError` where it cannot be read.
     """
     folders = {Path(name).parent for name in files if Path(name).name in paths.STAND_FOR_FOLDERS}
     with ExitStack() as stack:

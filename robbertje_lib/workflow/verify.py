@@ -3,7 +3,6 @@
 Nothing is run and nothing is changed: files are hashed and compared with what was recorded when they were made.
 """
 
-import base64
 import fcntl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,8 +38,8 @@ def verify(run: Run) -> Verification:
     """Compare every recorded file of a run with its record, and the records with each other and with the project.
 
     Found are stages without a record, files that are missing or were edited, stages made from another state of a file
-    than there is now, notebooks and profiles changed since, figures that are not those of the report, and what an
-    interrupted run left behind. Raises `UserError` if there are no records, one is damaged, or the run is under way.
+    than there is now, notebooks and profiles changed since, and what an interrupted run left behind. Raises `UserError`
+    if there are no records, one is damaged, or the run is under way.
     """
     _refuse_while_running(run)
     records = read_records(run.paths.run)
@@ -65,7 +64,6 @@ def verify(run: Run) -> Verification:
     found.findings += _notebooks(run, records)
     found.findings += _profile(run, records)
     found.findings += _frozen(run, records)
-    found.findings += _figures(run)
     found.findings += _leftovers(run)
     return found
 
@@ -166,22 +164,6 @@ def _frozen(run: Run, records: Mapping[str, RunRecord]) -> Iterator[str]:
             same = False
         if not same:
             yield f"{name}: not the profile that the stages read; edited, or a later run has not got to its end"
-
-
-def _figures(run: Run) -> Iterator[str]:
-    """Figures are not recorded one by one, but the report holds each, and is."""
-    report = run.paths.figures / "report.html"
-    if not report.is_file():
-        return  # told already, as an output of its stage
-    page = report.read_bytes()
-    drawn = {kind: {path.stem for path in run.paths.figures.glob(f"*.{kind}")} for kind in ("svg", "png")}
-    for name in sorted(drawn["svg"] ^ drawn["png"]):
-        kind = "png" if name in drawn["svg"] else "svg"
-        yield f"figures/{run.paths.run_name}/{name}.{kind}: missing; there is only the other of the two"
-    for name in sorted(drawn["svg"]):
-        path = run.paths.figures / f"{name}.svg"
-        if base64.b64encode(path.read_bytes()) not in page:
-            yield f"figures/{run.paths.run_name}/{name}.svg: not as report.html shows it; edited or drawn anew"
 
 
 def _leftovers(run: Run) -> Iterator[str]:

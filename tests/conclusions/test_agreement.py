@@ -2,7 +2,7 @@
 
 import pytest
 
-from robbertje_lib.conclusions.agreement import agreement
+from robbertje_lib.conclusions.published import agreement
 
 
 @pytest.mark.parametrize(

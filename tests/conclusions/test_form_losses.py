@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from robbertje_lib.conclusions.form_losses import compare_forms
+from robbertje_lib.conclusions.comparisons import compare_forms
 from robbertje_lib.experiment.results.efficiency import FormLosses
 from tests.support.result_files import make_run
 

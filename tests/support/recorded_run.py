@@ -16,6 +16,7 @@ from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.profile import freeze_profile
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show import figures
+from robbertje_lib.show.figure_style import SavedFigure
 from robbertje_lib.show.report import write_report
 from robbertje_lib.workflow.notebook_runs import run_notebook
 from tests.support.result_files import World, write_results
@@ -96,8 +97,8 @@ def _make(root: Path) -> None:
     stage("60_gender_bias", [*models.values()], probe)
     stage("70_significance", [pppl, predictions, scores, *probe], [result("significance.json"), bias])
     stage("80_efficiency", [held_out, *models.values(), scores], [result("efficiency.json")])
-    for name in ("pseudo_perplexity", "loss_curves", "rank_difference", "claims"):
-        figures.draw(run, name)
+    drawn = [figures.draw(run, name) for name in figures.expected(run.profile)]
+    pictures = [path for figure in drawn if isinstance(figure, SavedFigure) for path in (figure.svg, figure.png)]
     report = write_report(run)
     read = [
         result("teacher.json"),
@@ -110,4 +111,4 @@ def _make(root: Path) -> None:
         result("significance.json"),
         result("efficiency.json"),
     ]
-    stage("90_claims_and_figures", read, [result("claims.json"), report])
+    stage("90_claims_and_figures", read, [result("claims.json"), *pictures, report])

@@ -8,7 +8,7 @@ from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
 
 from robbertje_lib.statistics.resampling import f1
-from robbertje_lib.tasks.entities import entities, entity_counts
+from robbertje_lib.tasks.metrics import entities, entity_counts
 from robbertje_lib.tasks.ner import LABELS
 
 any_labels = st.lists(st.sampled_from(LABELS), min_size=1, max_size=12)

@@ -41,7 +41,7 @@ def test_a_figure(run: Run, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[0].startswith(f"figures/tiny/rank_difference.{kind}: Rank of hij minus rank of zij")
     assert f"sha256 {sha256(path)}" in told
     assert "says: profile tiny (known-answer Dutch, not a replication) · merged p = 0.5 · run tiny · " in told
-    assert _stages(told) == ["drawn by 90_claims_and_figures", "60_gender_bias", "10_corpus", "20_teacher",
+    assert _stages(told) == ["drawn by 90_claims_and_figures", "60_gender_bias", "20_teacher", "10_corpus",
                              "30_distillation-non_shuffled", "30_distillation-merged"]  # fmt: skip
     # Only what this figure shows, by the hash that was recorded.
     assert "results/significance.json" not in told

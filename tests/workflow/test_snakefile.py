@@ -96,6 +96,21 @@ def test_an_edited_figure_reruns_no_training(aged: Path) -> None:
     assert set(_plan(aged)) <= {"90_claims_and_figures"}
 
 
+def test_what_a_figure_of_ones_own_shows_is_read_by_the_last_stage(aged: Path) -> None:
+    own = aged / "robbertje_lib" / "show" / "figures" / "mine.py"
+    own.write_text(
+        "from robbertje_lib.experiment.results.corpus import DocumentsResult\n"
+        "from robbertje_lib.show.figures import Figure\n"
+        'FIGURE = Figure("mine", "Documents.", (DocumentsResult,), lambda results: None)\n',
+        encoding="utf-8",
+    )
+    try:
+        (aged / "papermill_runs" / "tiny" / "results" / "corpus" / "documents.json").touch()
+        assert _plan(aged) == {"90_claims_and_figures": "changed: mine.py, documents.json"}
+    finally:
+        own.unlink()
+
+
 def test_an_edited_notebook_reruns_its_stage(aged: Path) -> None:
     (aged / "notebooks" / "70_significance.ipynb").touch()
     assert list(_plan(aged)) == ["70_significance", "90_claims_and_figures"]

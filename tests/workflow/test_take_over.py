@@ -164,6 +164,15 @@ DIFFERENCES: dict[str, Callable[[StageCall], object]] = {
     "output edited": _edit("papermill_runs/demo/models/merged/model.safetensors"),
     "file beside an output edited": _edit("papermill_runs/demo/models/merged/config.json"),
     "output gone": lambda call: (_distillation("demo").outputs[0]).unlink(),
+    "an output that the other did not have": _record(
+        outputs=lambda r: {name: digest for name, digest in r.outputs.items() if not name.endswith("merged.json")}
+    ),
+    "a file outside of the run": _record(
+        outputs=lambda r: {
+            **r.outputs,
+            "papermill_runs/demo/../x.json": sha256(_write(paths.output_root() / "papermill_runs/x.json", "x")),
+        }
+    ),
     "executed notebook edited": _edit("papermill_runs/demo/30_distillation-merged.ipynb"),
     "no record": lambda call: _distillation("demo").record.unlink(),
     "damaged record": _edit("papermill_runs/demo/records/30_distillation-merged.json"),
@@ -198,6 +207,23 @@ def _prepared(run: str) -> StageCall:
         _write(path, "store")
         _write(path.parent / "data.arrow", "lines")
     return call
+
+
+def test_onnx_files_come_with_the_timings_of_their_models(call: StageCall) -> None:
+    source = RunPaths("demo", paths.output_root())
+    for name in ("teacher", "teacher.int8"):
+        _write(source.onnx(name), name)
+    _write(source.result("efficiency.json"), "{}")
+    files = paths.with_products([source.result("efficiency.json")])
+    assert [path.name for path in files] == ["efficiency.json", "teacher.int8.onnx", "teacher.onnx"]
+    stage = "80_efficiency"
+    _write(paths.output_root() / "notebooks" / "80.ipynb", "notebook 80")
+    theirs, mine = (_call(run, stage, (), ("results/efficiency.json",)) for run in ("demo", "here"))
+    record = _done(theirs)
+    outputs = {recorded_name(path): sha256(path) for path in paths.with_products(theirs.outputs)}
+    record.model_copy(update={"outputs": outputs}).save(theirs.record)
+    assert _take(mine) is not None
+    assert RunPaths("here", paths.output_root()).onnx("teacher.int8").read_text() == "teacher.int8"
 
 
 def test_a_run_does_not_take_from_itself_nor_is_its_last_stage_taken(call: StageCall) -> None:

@@ -116,12 +116,12 @@ def test_the_frozen_profile_is_that_which_the_stages_read(run: Run) -> None:
     assert verify(run).findings == [f"{name}: missing; `make reproduce` writes it"]
 
 
-def test_figures_are_those_of_the_report(run: Run) -> None:
+def test_figures_are_recorded_as_results_are(run: Run) -> None:
     _append(run.paths.figures / "claims.svg")
     (run.paths.figures / "loss_curves.png").unlink()
     assert verify(run).findings == [
-        "figures/tiny/loss_curves.png: missing; there is only the other of the two",
-        "figures/tiny/claims.svg: not as report.html shows it; edited or drawn anew",
+        "figures/tiny/loss_curves.png: missing; 90_claims_and_figures wrote it",
+        "figures/tiny/claims.svg: edited since 90_claims_and_figures wrote it",
     ]
 
 

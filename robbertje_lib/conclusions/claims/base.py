@@ -1,6 +1,6 @@
 """What every claim shares: the setting it is judged in, the evidence of a run, and what its test comes to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import sqrt
@@ -21,7 +21,6 @@ from robbertje_lib.statistics.verdicts import Finding, majority
 MANY = 1e9  # degrees of freedom of a standard error that is as good as known
 NO_STUDENTS = "the profile has no such pair of students in this setting"
 SAMPLE = "test examples and fine-tuning seeds"
-ABSTRACT = "abstract"
 AnyResult = TypeVar("AnyResult", bound=ResultFile)
 
 
@@ -100,23 +99,6 @@ class Evidence:
                 difference = Difference(row.difference, *row.interval, row.p, row.standard_error, row.degrees)
                 differences[row.task] = difference if row.a == a else turned(difference)
         return differences
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper in our words, with its test and where the paper states it.
-
-    `decide` judges it in one setting, and may raise `NotTested`.
-    """
-
-    id: str
-    claim: str
-    test: str
-    source: str
-    unit: str
-    decide: Callable[[Evidence, Setting], Decision]
-    on_paper: Callable[[], Decision] | None = None  # the same test on the paper's own table
-    remark: str = ""  # published evidence in words, beyond the paper's table
 
 
 def turned(difference: Difference) -> Difference:

@@ -3,7 +3,7 @@
 from scipy import stats
 
 from robbertje_lib.conclusions.claims import base
-from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
+from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult
 from robbertje_lib.statistics.significance import Difference
 from robbertje_lib.statistics.verdicts import every, judge_better
@@ -11,7 +11,7 @@ from robbertje_lib.statistics.verdicts import every, judge_better
 METRIC = "rank_difference"  # the measure of RobBERT's figure, which the paper most likely used
 
 
-def _less_biased(evidence: Evidence, setting: Setting) -> Decision:
+def less_biased(evidence: Evidence, setting: Setting) -> Decision:
     """Every student of the setting against the teacher, paired over professions."""
     members = set(setting.students.values())
     less: dict[str, dict[str, Difference]] = {}
@@ -31,16 +31,3 @@ def _less_biased(evidence: Evidence, setting: Setting) -> Decision:
     worst = min(judged[metric], key=lambda f: f.difference.value)
     reason = f"by metric, {told}; shown is {worst.what} by {metric}"
     return base.decision(every(judged[metric]), reason, "professions", judged[metric], base.headline(worst))
-
-
-STUDENTS_LESS_BIASED = Claim(
-    "students_less_biased",
-    "Students are less gender-stereotypical than their teacher.",
-    "Mean absolute rank difference of hij and zij, teacher minus student, paired over professions, Holm over "
-    "students; all students must be less biased.",
-    base.ABSTRACT,
-    "ranks",
-    _less_biased,
-    remark="No bias number of the students could be read. A model that has learnt little leans little: see its "
-    "pseudo-perplexity.",
-)

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robbertje_lib.corpus.lines import Line, SplitDocument, document_lines, group_lines, head
-from robbertje_lib.corpus.streams import generator
+from robbertje_lib.corpus.lines import Line, SplitDocument, document_lines, group_lines, head, random_stream
 from robbertje_lib.experiment import profile
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 
@@ -52,7 +51,7 @@ class Arm:
         if selection == "same_lines":
             documents, size = group_lines(head(document_lines(documents), size)), math.inf
         stream = self.name.encode() if self.stream is None else [self.stream]
-        return head(self.lines(documents, settings, generator(seed, *stream)), size)
+        return head(self.lines(documents, settings, random_stream(seed, *stream)), size)
 
 
 def all_arms() -> dict[str, Arm]:

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from robbertje_lib.corpus.arms import Arm
-from robbertje_lib.corpus.lines import Line, SplitDocument, join_lines
-from robbertje_lib.corpus.streams import MERGE
+from robbertje_lib.corpus.lines import MERGE, Line, SplitDocument, join_lines
 from robbertje_lib.experiment import profile
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robbertje_lib.corpus.arms import Arm
-from robbertje_lib.corpus.lines import Line, SplitDocument, document_lines
-from robbertje_lib.corpus.streams import SHUFFLE
+from robbertje_lib.corpus.lines import SHUFFLE, Line, SplitDocument, document_lines
 from robbertje_lib.experiment import profile
 
 

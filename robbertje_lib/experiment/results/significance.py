@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
+from robbertje_lib.statistics import RejectionRate
 
 
 class Comparison(Record):
@@ -73,18 +74,6 @@ class Mismatch(Record):
     seed: int
     reported: float | None
     recomputed: float
-
-
-class RejectionRate(Record):
-    """How often a test rejects on simulated data with a known difference."""
-
-    test: str
-    data: str
-    offered: bool  # whether this companion uses it, or shows it as a shortcut
-    difference: float
-    rejected: float
-    interval: Interval
-    simulations: int
 
 
 class Calibration(Record):

@@ -10,7 +10,7 @@ def plot(results: Results) -> Picture:
     import seaborn as sns
 
     study = results[SignificanceResult].calibration
-    frame = pd.DataFrame([dict(rate) for rate in study.rates])
+    frame = pd.DataFrame(study.rates)
     kinds = list(frame["data"].unique())
     titles = {"alike": f"equivalence within {100 * study.margin:g} points"}
     fig, panels = grid(len(kinds), columns=2, height=2.4, sharey=True)

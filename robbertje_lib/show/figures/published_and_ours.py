@@ -1,7 +1,7 @@
 """Whether this run and the paper agree: every student minus its teacher, published and ours, a panel a task."""
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.agreement import agreement
+from robbertje_lib.conclusions.published import agreement
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, Picture, grid, label, legend, line_entry
 from robbertje_lib.show.figures import Figure, Results

@@ -66,7 +66,7 @@ def as_html(frame: pd.DataFrame) -> str:
 
 def _told(column: pd.Series) -> list[str]:
     with pd.option_context("display.max_colwidth", None):
-        lines = column.to_string(index=False, header=False, na_rep=MISSING).split("\n")
+        lines = column.to_frame().to_string(index=False, header=False, na_rep=MISSING).split("\n")
     return [line.strip() for line in lines]
 
 

@@ -60,7 +60,7 @@ def comparison_table(result: SignificanceResult, family: str) -> pd.DataFrame:
 
 def calibration_table(result: SignificanceResult) -> pd.DataFrame:
     """Rejection rate of every test by true difference; the first column is the type-I error."""
-    frame = pd.DataFrame([rate.model_dump() for rate in result.calibration.rates])
+    frame = pd.DataFrame(result.calibration.rates)
     wide = frame.pivot(index=["data", "test", "offered"], columns="difference", values="rejected")
     wide.columns = pd.Index([f"{100 * float(d):g}" for d in wide.columns], name="difference, points")
     return wide.map("{:.3f}".format)

@@ -56,6 +56,13 @@ def test_equal_tables_are_equal_html_whatever_repeats_in_them() -> None:
     assert [content for _, content in _cells(html)] == ["1", "2", "3", "4"]
 
 
+def test_categories_and_regular_dates_add_no_rows_of_their_own() -> None:
+    """pandas writes them below a column of its own accord."""
+    days = pd.date_range("2026-11-24", periods=2, freq="D")
+    html = formatting.as_html(pd.DataFrame({"model": pd.Categorical(["teacher", "bort"])}, index=days))
+    assert _cells(html) == [("left", "teacher"), ("left", "bort")]
+
+
 def test_an_empty_table_says_so() -> None:
     assert "none" in formatting.as_html(pd.DataFrame(columns=["task", "model"]))
 

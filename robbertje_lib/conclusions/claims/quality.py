@@ -1,15 +1,15 @@
-"""Claims about the order of the text and the merging of its sentences, judged by scores."""
+"""Claims about what students score: by the order and merging of their text, by their shape, in pseudo-perplexity."""
 
 import numpy as np
 
 from robbertje_lib.conclusions.claims import base
-from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, Setting
+from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
 from robbertje_lib.conclusions.comparisons import Replicates
-from robbertje_lib.conclusions.counts import load_counts
+from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY, load_counts
 from robbertje_lib.statistics.verdicts import every, judge_alike, judge_better
 
 
-def _alike(evidence: Evidence, setting: Setting) -> Decision:
+def alike(evidence: Evidence, setting: Setting) -> Decision:
     """Equivalence within the profile's margin, task by task."""
     differences = evidence.differences(setting.arm("shuffled"), setting.arm("non_shuffled"), evidence.tasks)
     findings = judge_alike(differences, evidence.margin, evidence.alpha)
@@ -17,12 +17,12 @@ def _alike(evidence: Evidence, setting: Setting) -> Decision:
     return base.decide_by_majority(findings, f"alike within {points}", base.SAMPLE)
 
 
-def _alike_on_paper() -> Decision:
+def alike_on_paper() -> Decision:
     findings = judge_alike(base.differences_on_paper("shuffled", "non_shuffled"), 0.01, 0.05)
     return base.decide_by_majority(findings, "alike within 1 point", "test examples")
 
 
-def _better_on_long(evidence: Evidence, setting: Setting) -> Decision:
+def better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     """Merged minus non-shuffled on the longest third of the task with the longest inputs, and against the shortest."""
     merged, ordered = setting.arm("merged"), setting.arm("non_shuffled")
     data = max((load_counts(evidence.run, task) for task in evidence.tasks), key=lambda d: float(np.median(d.n_tokens)))
@@ -38,30 +38,36 @@ def _better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     return base.decision(every(findings[:1]), reason, f"long {base.SAMPLE}", findings, base.headline(findings[0]))
 
 
-def _better_on_long_on_paper() -> Decision:
+def better_on_long_on_paper() -> Decision:
     findings = judge_better({"dbrd": base.differences_on_paper("merged", "non_shuffled")["dbrd"]}, 0.01, 0.05)
     against = base.differences_on_paper("merged", "shuffled")["dbrd"]
     reason = f"DBRD against non-shuffled; against shuffled {100 * against.value:+.1f} points, p = {against.p:.2f}"
     return base.decision(every(findings), reason, "test examples", findings, base.headline(findings[0]))
 
 
-SHUFFLED_ALIKE = Claim(
-    "shuffled_alike",
-    "Students of shuffled and of non-shuffled text perform alike on most tasks.",
-    "Equivalence per task: two one-sided tests within the margin, Holm over tasks; most tasks decide.",
-    base.ABSTRACT,
-    "points",
-    _alike,
-    on_paper=_alike_on_paper,
-    remark="ScandEval ranks the two equal (41.90 ± 1.34 and 40.81 ± 1.93).",
-)
-MERGED_BETTER_ON_LONG = Claim(
-    "merged_better_on_long",
-    "The merged student is better on long inputs.",
-    "Difference from non-shuffled on the longest third of the task with the longest inputs.",
-    base.ABSTRACT,
-    "points",
-    _better_on_long,
-    on_paper=_better_on_long_on_paper,
-    remark="No scores by length are published; DBRD is the long task.",
-)
+def beats_bort(evidence: Evidence, setting: Setting) -> Decision:
+    """The larger student minus Bort, on the arm that Bort was trained on."""
+    arm = next((arm for arm, role in setting.students if role == "bort"), None)
+    if arm is None:
+        raise NotTested(base.NO_STUDENTS)
+    larger, bort = setting.arm(arm), setting.students[arm, "bort"]
+    findings = judge_better(evidence.differences(larger, bort, evidence.tasks), evidence.margin, evidence.alpha)
+    return base.decide_by_majority(findings, f"{larger} above {bort}", base.SAMPLE)
+
+
+def beats_bort_on_paper() -> Decision:
+    findings = judge_better(base.differences_on_paper("non_shuffled", "bort"), 0.01, 0.05)
+    return base.decide_by_majority(findings, "non_shuffled above bort", "test examples")
+
+
+def non_shuffled_lowest(evidence: Evidence, setting: Setting) -> Decision:
+    """PPPL of every other student of the setting minus non-shuffled's, in nats per token."""
+    ordered = setting.arm("non_shuffled")
+    others = [name for name in setting.students.values() if name != ordered]
+    if not others:
+        raise NotTested(base.NO_STUDENTS)
+    differences = {name: evidence.differences(name, ordered, [PSEUDO_PERPLEXITY])[PSEUDO_PERPLEXITY] for name in others}
+    findings = judge_better(differences, 0.0, evidence.alpha)
+    nearest = min(findings, key=lambda f: f.difference.value)
+    reason = f"next is {nearest.what}; one distillation run per student, so the seed's share is unknown"
+    return base.decision(every(findings), reason, "held-out lines", findings, base.headline(nearest))

@@ -1,7 +1,6 @@
-"""Claims about the time that training takes on merged text, per pass, token and update, and to a held-out loss."""
+"""Claims about time: of training on merged text (per pass, token and update, and to a held-out loss), and of use."""
 
-from functools import partial
-from math import exp, log
+from math import exp, log, sqrt
 from typing import Literal
 
 import numpy as np
@@ -9,9 +8,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from robbertje_lib.conclusions.claims import base
-from robbertje_lib.conclusions.claims.base import Claim, Decision, Evidence, NotTested, Setting
+from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
+from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.corpus import ArmResult
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult, ModelCosts
 from robbertje_lib.experiment.results.training import CurvePoint, DistillationResult, HeldOutPoint
+from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.significance import Difference
 from robbertje_lib.statistics.verdicts import every, judge_better
 
@@ -24,7 +26,7 @@ def _training(evidence: Evidence, setting: Setting) -> list[DistillationResult]:
     return [evidence.read(DistillationResult, "distillation results", student=name) for name in names]
 
 
-def _faster(evidence: Evidence, setting: Setting, per: Unit) -> Decision:
+def faster(evidence: Evidence, setting: Setting, per: Unit) -> Decision:
     """Ratio of training speeds, merged over non-shuffled, from the stretches of each loss curve."""
     merged, ordered = _training(evidence, setting)
     rates = [_log_rates(training.curve, per) for training in (merged, ordered)]
@@ -59,7 +61,7 @@ def _log_rates(curve: list[CurvePoint], per: Unit) -> NDArray[np.floating]:
     return np.log(steps[timed] / seconds[timed])
 
 
-def _sooner_at_a_loss(evidence: Evidence, setting: Setting) -> Decision:
+def sooner_at_a_loss(evidence: Evidence, setting: Setting) -> Decision:
     """Seconds that each arm needs to reach the held-out loss at which the worse of the two ends."""
     merged, ordered = _training(evidence, setting)
     curves = [training.held_out_curve for training in (merged, ordered)]
@@ -84,40 +86,60 @@ def _seconds_to(curve: list[HeldOutPoint], goal: float) -> float:
     return float(np.interp(-goal, -losses[at - 1 : at + 1], seconds[at - 1 : at + 1]))
 
 
-MERGED_FASTER_PER_EPOCH = Claim(
-    "merged_faster_per_epoch",
-    "Merging sentences makes a pass over the text faster.",
-    "Welch t test of log speed over stretches of training, merged against non-shuffled, per epoch.",
-    base.ABSTRACT,
-    "x",
-    partial(_faster, per="epoch"),
-    remark="No training times are published.",
-)
-MERGED_FASTER_PER_TOKEN = Claim(
-    "merged_faster_per_token",
-    "Merging sentences makes training on the same number of tokens faster.",
-    "The same, per token.",
-    base.ABSTRACT,
-    "x",
-    partial(_faster, per="token"),
-    remark="No training times are published.",
-)
-MERGED_FASTER_PER_UPDATE = Claim(
-    "merged_faster_per_update",
-    "Merging sentences makes an update faster.",
-    "The same, per update. Where batches count sequences, merged updates hold more tokens and should be slower.",
-    base.ABSTRACT,
-    "x",
-    partial(_faster, per="update"),
-    remark="No training times are published. The paper's batches count sequences, and merging makes fewer of them: "
-    "fewer updates an epoch may be all that its claim of faster training says.",
-)
-MERGED_FASTER_TO_LOSS = Claim(
-    "merged_faster_to_loss",
-    "Merging sentences reaches the same held-out loss sooner.",
-    "Seconds to the held-out loss at which the worse of merged and non-shuffled ends.",
-    "our reading of the abstract",
-    "x",
-    _sooner_at_a_loss,
-    remark="No loss curves are published.",
-)
+def _models(evidence: Evidence) -> dict[str, ModelCosts]:
+    return evidence.read(EfficiencyResult, "efficiency results").models
+
+
+def run_faster(evidence: Evidence, setting: Setting) -> Decision:
+    """Latency of the teacher over that of each student; the intervals must not overlap."""
+    models = _models(evidence)
+    students = [name for name in setting.students.values() if name in models]
+    if not students or "teacher" not in models:
+        raise NotTested("no timing of these models")
+    speed_ups = {name: _speed_up(models["teacher"], models[name]) for name in students}
+    lows, highs = zip(*(interval for _, interval in speed_ups.values()), strict=True)
+    verdict: Verdict = "supported" if min(lows) > 1 else "contradicted" if min(highs) < 1 else "undecided"
+    told = ", ".join(f"{name} {value:.2f}" for name, (value, _) in speed_ups.items())
+    reason = f"teacher's latency over the student's: {told}"
+    if verdict == "undecided":
+        reason += "; intervals overlap, so time more repetitions on an idle machine"
+    return Decision(verdict, reason, *min(speed_ups.values(), key=lambda speed_up: speed_up[0]))
+
+
+def four_times_faster(evidence: Evidence, setting: Setting) -> Decision:
+    """The speed-up of the merged student in inference, against 4."""
+    models = _models(evidence)
+    merged = setting.arm("merged")
+    if merged not in models or "teacher" not in models:
+        raise NotTested(base.NO_STUDENTS)
+    value, (low, high) = _speed_up(models["teacher"], models[merged])
+    verdict: Verdict = "supported" if low >= 4 else "contradicted" if high < 4 else "undecided"
+    reason = f"{merged} answers {value:.2f} times as fast as the teacher on this machine"
+    return Decision(verdict, reason, value, (low, high))
+
+
+def _speed_up(teacher: ModelCosts, student: ModelCosts) -> tuple[float, Interval]:
+    slow, fast = teacher.timing.latency_ms, student.timing.latency_ms
+    return slow.median / fast.median, (slow.low / fast.high, slow.high / fast.low)
+
+
+def finetune_faster(evidence: Evidence, setting: Setting) -> Decision:
+    """Fine-tuning seconds of the teacher over the student's, a t interval over tasks of the log ratio."""
+    models = _models(evidence)
+    names = ["teacher", *setting.students.values()]
+    seconds = {name: models[name].finetuning_seconds if name in models else {} for name in names}
+    tasks = [task for task in evidence.tasks if all(of.get(task) for of in seconds.values())]
+    if len(tasks) < 2:
+        raise NotTested("fine-tuning was timed on fewer than 2 tasks")
+    differences = {}
+    for name in setting.students.values():
+        logs = [log(seconds["teacher"][task] / seconds[name][task]) for task in tasks]
+        test = stats.ttest_1samp(logs, 0.0)
+        low, high = map(float, test.confidence_interval(0.95))
+        error = float(np.std(logs, ddof=1) / sqrt(len(logs)))
+        differences[name] = Difference(float(np.mean(logs)), low, high, float(test.pvalue), error, len(logs) - 1.0)
+    findings = judge_better(differences, log(1.01), evidence.alpha)
+    told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
+    value, (low, high) = base.headline(min(findings, key=lambda f: f.difference.value))
+    reason = f"teacher's time over the student's, geometric mean of {len(tasks)} tasks: {told}"
+    return base.decision(every(findings), reason, "tasks", findings, (exp(value), (exp(low), exp(high))))
