@@ -1,6 +1,7 @@
 """Where this companion differs from the paper, by how much, and why: `DIVERGENCES.md` and its tables.
 
-The reasons are written by hand, in `data/divergences.yaml`; sizes and distances come from the results of a run.
+The reasons are written by hand, in `data/divergences.yaml`; sizes and distances come from the results of a run, and
+what stands around the tables from `data/divergences.md.j2`.
 `python -m robbertje_lib.show.divergences PROFILE [--budget B]` writes the file anew.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
 import yaml
 
@@ -33,13 +35,9 @@ from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.figure_style import label, stamp
 from robbertje_lib.show.tables.claims import claims_table, setting_table
+from robbertje_lib.show.tables.formatting import bounds
 
 FILE = paths.PROJECT / "DIVERGENCES.md"
-GENERATED = "## By how much: "  # begins the part that comes from a run
-NO_EVIDENCE = (
-    "**This run is on known-answer Dutch.** Its text was generated to check the instruments, so that nothing below is "
-    "evidence about the paper, and no cell is compared with it."
-)
 
 
 def choices() -> list[dict[str, Any]]:
@@ -102,94 +100,62 @@ def cells_table(run: Run) -> pd.DataFrame:
     of perplexities. What agreement is, `agreement` says. Students that the paper does not have are left out. On
     known-answer Dutch nothing is compared. Raises `UserError` if `significance.json` is missing.
     """
-    rows = []
-    evidence = run.profile.text == "real"
-    for row in SignificanceResult.read(run).comparisons:
-        theirs = published.published_difference(row.a, row.b, row.task) if row.b == "teacher" else None
-        if theirs is None:
-            continue
-        rows.append(
-            {
-                "column": published.TITLES[row.task],
-                "student": label(row.a),
-                "paper": _told(row.task, theirs.value, theirs.interval),
-                "this run": _told(row.task, row.difference, row.interval),
-                "agreement": agreement(row.interval, theirs.interval) if evidence else "not compared",
-            }
-        )
-    order = {title: place for place, title in enumerate(published.TITLES.values())}
-    frame = pd.DataFrame(rows, columns=["column", "student", "paper", "this run", "agreement"])
-    return frame.sort_values("column", key=lambda column: column.map(order), kind="stable").set_index("column")
+    comparisons, evidence = SignificanceResult.read(run).comparisons, run.profile.text == "real"
+    rows = [
+        {
+            "column": title,
+            "student": label(row.a),
+            "paper": _told(task, theirs.value, theirs.interval),
+            "this run": _told(task, row.difference, row.interval),
+            "agreement": agreement(row.interval, theirs.interval) if evidence else "not compared",
+        }
+        for task, title in published.TITLES.items()
+        for row in comparisons
+        if row.task == task and row.b == "teacher" and (theirs := published.published_difference(row.a, row.b, task))
+    ]
+    columns = ["column", "student", "paper", "this run", "agreement"]
+    return pd.DataFrame(rows, columns=columns).set_index("column")
 
 
 def _told(task: str, value: float, interval: Interval | None) -> str:
-    scale, digits, unit = (1, 2, " nats") if task == PSEUDO_PERPLEXITY else (100, 1, "")
-    bounds = ", ".join(f"{scale * bound:+.{digits}f}" for bound in interval or ())
-    return f"{scale * value:+.{digits}f}{f' [{bounds}]' if bounds else ''}{unit}".replace("-", "−")
+    scale, form, unit = (1, "+.2f", " nats") if task == PSEUDO_PERPLEXITY else (100, "+.1f", "")
+    return f"{scale * value:{form}}{bounds(interval, form, scale)}{unit}".replace("-", "−")
 
 
 def scores_table(run: Run) -> pd.DataFrame:
     """One row per task and model: test score with its 95 % interval, the score of each seed, and the majority class."""
-    rows = []
     scores = SignificanceResult.read(run).scores
-    tasks = dict.fromkeys(row.task for row in scores)
-    majorities = {task: TaskScores.read(run, task=task).majority_baseline for task in tasks}
-    for row in scores:
-        low, high = row.interval
-        rows.append(
-            {
-                "task": row.task,
-                "model": row.model,
-                "score": f"{100 * row.score:.1f}",
-                "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
-                "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row.seeds),
-                "majority class": f"{100 * majorities[row.task]:.1f}",
-                "test examples": f"{row.n:,}",
-            }
-        )
+    majorities = {task: TaskScores.read(run, task=task).majority_baseline for task in {row.task for row in scores}}
+    rows = [
+        {
+            "task": row.task,
+            "model": row.model,
+            "score": f"{100 * row.score:.1f}",
+            "95 %": " to ".join(f"{100 * bound:.1f}" for bound in row.interval),
+            "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row.seeds),
+            "majority class": f"{100 * majorities[row.task]:.1f}",
+            "test examples": f"{row.n:,}",
+        }
+        for row in scores
+    ]
     return pd.DataFrame(rows).set_index("task")
 
 
-def introduction() -> str:
-    """The part of `DIVERGENCES.md` that depends on no run."""
-    return "\n\n".join(
-        [
-            "# Divergences",
-            "Where this companion differs from *RobBERTje: a Distilled Dutch BERT Model*, by how much, and why. The "
-            "paper's full text was not at hand: its side is read off model cards, repositories and the settings stored "
-            "with the released models, and *known* says how surely.",
-            "This file is made by `python -m robbertje_lib.show.divergences PROFILE`. The reasons are kept in "
-            "`robbertje_lib/data/divergences.yaml`; the numbers come from a run.",
-            "## What is done differently, and why",
-            _markdown(choices_table()),
-        ]
-    )
+def text(run: Run | None = None) -> str:
+    """What `DIVERGENCES.md` says; without a run, the part that depends on none.
 
-
-def by_how_much(run: Run) -> str:
-    """The part of `DIVERGENCES.md` that comes from the results of a run. Raises `UserError` if they are missing."""
-    claims = ClaimsResult.read(run)
-    parts = [f"{GENERATED}run `{run.paths.run_name}`", f"{_origin(run)}."]
-    if run.profile.text != "real":
-        parts.append(NO_EVIDENCE)
-    parts += ["### Sizes", "The ratio is ours to the paper's.", _markdown(sizes_table(run))]
-    parts += [
-        "### Distances to the teacher",
-        "Student minus teacher, in points or, for pseudo-perplexity, in nats per token, with 95 % intervals. The "
-        "paper's take each score as one run on the known test size; where that is unknown there is none, and for "
-        "pseudo-perplexity there never is. They agree on the direction if both intervals lie on the same side of 0; "
-        "where one holds 0, or the paper has none, that is undecided.",
-        _markdown(cells_table(run)),
-    ]
-    parts += [
-        "### Scores",
-        "Accuracy in percent, for NER the F1 of entities; the interval is over fine-tuning seeds and test examples.",
-        _markdown(scores_table(run)),
-    ]
-    parts += ["### Claims by setting", _markdown(setting_table(claims))]
-    verdicts = claims_table(claims)[["claim", "setting", "verdict", "this run", "why"]].set_index("claim")
-    parts += ["### Verdicts", _markdown(verdicts)]
-    return "\n\n".join(parts)
+    Raises `UserError` if results of the run are missing.
+    """
+    tables = {"choices": choices_table()}
+    if run:
+        claims = ClaimsResult.read(run)
+        verdicts = claims_table(claims)[["claim", "setting", "verdict", "this run", "why"]].set_index("claim")
+        tables |= {"sizes": sizes_table(run), "cells": cells_table(run), "scores": scores_table(run)}
+        tables |= {"settings": setting_table(claims), "verdicts": verdicts}
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["markdown"] = _markdown
+    template = environment.from_string((paths.DATA / "divergences.md.j2").read_text(encoding="utf-8"))
+    return template.render(run=run, origin=run and _origin(run), **tables)
 
 
 def _origin(run: Run) -> str:
@@ -212,9 +178,9 @@ def write_divergences(run: Run, file: Path = FILE) -> Path:
 
     Raises `UserError` if results are missing; the file then stays as it was.
     """
-    text = f"{introduction()}\n\n{by_how_much(run)}\n"
+    told = text(run)
     with atomic_path(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(told, encoding="utf-8")
     return file
 
 

@@ -21,6 +21,7 @@ from robbertje_lib.experiment.results.gender_bias import PronounProbe
 from robbertje_lib.experiment.results.pseudo_perplexity import TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import load_evaluated
+from robbertje_lib.show.tables.gender_bias import PRONOUNS
 from robbertje_lib.tasks import MASK, TaskData
 
 LISTED = 100  # choices in a menu: more than anyone scrolls through
@@ -58,10 +59,13 @@ def has_frontend() -> bool:
 
 def professions(run: Run) -> dict[str, str]:
     """The professions that were probed, those first on which the models' mean log odds lie farthest apart."""
-    table = _bias(run)
-    mean = table.pivot_table(index="profession", columns="model", values="log_odds", observed=True)
-    ordered = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable").index
-    return {str(profession): str(profession) for profession in ordered}
+    return {str(profession): str(profession) for profession in _farthest_apart(_bias(run), "profession", "log_odds")}
+
+
+def _farthest_apart(table: pd.DataFrame, case: str, value: str) -> pd.Index:
+    """The cases, first those on which the models' mean values differ most."""
+    mean = table.groupby([case, "model"], observed=True)[value].mean().unstack()
+    return (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable").index
 
 
 def pronouns(run: Run, profession: str) -> pd.DataFrame:
@@ -71,21 +75,13 @@ def pronouns(run: Run, profession: str) -> pd.DataFrame:
     `lpbs` (natural log, positive for hij), `rank_difference`. Raises `UserError` for an unknown profession.
     """
     table = _bias(run)
-    rows = table[table["profession"] == profession]
+    rows = table[table["profession"] == profession].copy()
     if rows.empty:
         raise UserError(f"'{profession}' was not probed; {did_you_mean(profession, table['profession'].unique())}")
-    rows = rows.assign(share=rows["p_zij"] / (rows["p_hij"] + rows["p_zij"]))
-    names = {
-        "p_hij": "P(hij)",
-        "p_zij": "P(zij)",
-        "p_ze": "P(ze)",
-        "share": "share of zij",
-        "log_odds": "log_odds",
-        "lpbs": "lpbs",
-        "rank_difference": "rank_difference",
-    }
-    filled = rows["template"].str.replace("<T>", profession, regex=False)
-    shown = rows.assign(sentence=filled).set_index(["sentence", "model"])[list(names)].rename(columns=names)
+    rows["share of zij"] = rows["p_zij"] / (rows["p_hij"] + rows["p_zij"])
+    rows["sentence"] = rows["template"].str.replace("<T>", profession, regex=False)
+    columns = [*PRONOUNS, "share of zij", "log_odds", "lpbs", "rank_difference"]
+    shown = rows.set_index(["sentence", "model"])[columns].rename(columns=PRONOUNS)
     return shown.sort_index(level="sentence", sort_remaining=False, kind="stable").dropna(axis=1, how="all").round(3)
 
 
@@ -101,8 +97,7 @@ def lines(run: Run) -> dict[str, int]:
     how each line begins; the hundred lines that tell most are listed.
     """
     table = TokenLogProbs.read(run).to_pandas()
-    mean = table.groupby(["line", "model"], observed=True)["log_prob"].mean().unstack()
-    ordered = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable").index[:LISTED]
+    ordered = _farthest_apart(table, "line", "log_prob")[:LISTED]
     text = held_out_lines(run, run.profile.pseudo_perplexity.lines)
     return {f"{number}: {_short(text[number], SHOWN)}": int(number) for number in ordered}
 
@@ -137,7 +132,7 @@ def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:
     The order is by the share of runs that get the example, all of it, right: from one half outwards.
     """
     table = Predictions.read(run, task=task).to_pandas()
-    right = [_same(gold, said) for gold, said in zip(table["gold"], table["prediction"], strict=True)]
+    right = [np.array_equal(gold, said) for gold, said in zip(table["gold"], table["prediction"], strict=True)]
     share = table.assign(right=right).groupby("example_id", sort=False)["right"].mean()
     ordered = (share - 0.5).abs().sort_values(kind="stable").index[:LISTED]
     texts = {row["example_id"]: _text(row) for row in data.test}
@@ -183,10 +178,6 @@ def example_predictions(run: Run, task: str, data: TaskData, example: str) -> pd
 def _vote(labels: np.ndarray) -> str:
     counted = Counter(labels.tolist()).most_common()
     return counted[0][0] if len(counted) == 1 else ", ".join(f"{label} ×{count}" for label, count in counted)
-
-
-def _same(gold: Any, said: Any) -> bool:
-    return bool(np.array_equal(gold, said))
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -1,28 +1,37 @@
-"""One look for every figure, and the one way to save it.
+"""One look for every figure, what several are made of, and the one way to save them.
 
 Colours are those of Okabe and Ito, which most colour-blind readers tell apart; every model keeps its own in all
 figures, and markers and line styles carry the same distinction in print without colour.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from robbertje_lib.corpus.arms import get_arm
+from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.provenance import commit, git_state
 from robbertje_lib.experiment.run import Run
 
 if TYPE_CHECKING:
-    from IPython.display import Image
-    from matplotlib.figure import Figure
+    import IPython
+    import matplotlib
+
+# Strings, as nothing is imported before something is drawn.
+Image: TypeAlias = "IPython.display.Image"
+Picture: TypeAlias = "matplotlib.figure.Figure"
+Axes: TypeAlias = "matplotlib.axes.Axes"
+Artist: TypeAlias = "matplotlib.artist.Artist"
 
 PALETTE = {
     "teacher": "#222222",
@@ -36,33 +45,7 @@ OTHERS = ("#56B4E9", "#D55E00", "#8C6D31", "#7A7A7A")
 VERDICT_COLOURS = {"supported": "#0072B2", "contradicted": "#B94700", "undecided": "#6A6A6A", "not_tested": "#D5D5D5"}
 VARIANTS = (("o", "-"), ("s", "--"), ("D", ":"), ("^", "-."))  # marker and line of a model and its variants
 GREY = "#6A6A6A"
-
-STYLE: dict[str, Any] = {
-    "figure.dpi": 100,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so that every machine draws alike
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 5,
-    # Without these two, equal figures would differ in bytes.
-    "svg.hashsalt": "robbertje",
-    "svg.fonttype": "path",
-}
+STYLE = paths.DATA / "figure_style.mplstyle"
 WIDTH = 7.2  # inches: a page's text width
 SHOWN_WIDTH = 860  # pixels, in a notebook
 
@@ -100,14 +83,70 @@ def styled() -> AbstractContextManager[None]:
     """Within it everything is drawn in `STYLE`."""
     import matplotlib  # not above: `make plan` lists the figures, and should not wait for it
 
-    return matplotlib.rc_context(STYLE)
+    return matplotlib.rc_context(fname=STYLE)
 
 
-def new_figure(width: float = WIDTH, height: float = 3.0) -> "Figure":
+def new_figure(width: float = WIDTH, height: float = 3.0) -> Picture:
     """An empty figure of this size in inches; drawn without pyplot, which would keep every figure in memory."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def grid(count: int, columns: int, height: float, **shared: Any) -> tuple[Picture, list[Axes]]:
+    """A figure of panels, `columns` wide, with room for a legend in a last free panel or above."""
+    columns = 2 if count == 4 else min(columns, count)
+    rows = -(-count // columns)
+    fig = new_figure(height=height * rows)
+    panels = list(np.atleast_1d(fig.subplots(rows, columns, **shared)).ravel())
+    for place, axes in enumerate(panels):
+        if place >= count:
+            axes.set_axis_off()
+        elif place + columns >= count:
+            axes.tick_params(labelbottom=True)  # the lowest of its column, which sharing would leave bare
+    return fig, panels
+
+
+def legend(
+    fig: Picture,
+    panels: Sequence[Axes],
+    used: int,
+    styles: Mapping[str, Look],
+    lines: bool = False,
+    extra: Sequence[Artist] = (),
+) -> None:
+    """One legend for all panels: in a free panel where there is one, else above them."""
+    handles = [
+        line_entry(s.label, s.colour, marker="" if lines else s.marker, linestyle=s.line if lines else "")
+        for s in styles.values()
+    ]
+    handles += extra
+    if used < len(panels):
+        panels[used].legend(handles=handles, loc="center left")
+    else:
+        fig.legend(handles=handles, loc="outside upper left", ncols=5 if len(handles) != 6 else 3)
+
+
+def line_entry(label: str, colour: str, **look: Any) -> Artist:
+    """An entry of a legend. look: as matplotlib's `Line2D` takes it."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, label=label, **look)
+
+
+def plain_log_ticks(axis: Any, low: float, high: float) -> None:
+    """1, 2 and 5 of each power of ten between `low` and `high`, in plain digits."""
+    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+
+    marks = [m * 10**e for e in range(-1, 7) for m in (1, 2, 5)]
+    axis.set_major_locator(FixedLocator([m for m in marks if low <= m <= high]))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def score_label(metric: str) -> str:
+    """A metric as a reader knows it."""
+    return "F1" if metric == "f1" else metric
 
 
 @dataclass(frozen=True)
@@ -148,7 +187,7 @@ def stamp(run: Run, code: str | None = None) -> str:
     return f"{run.profile.stamp}{merged} · run {run.paths.run_name} · {code or _commit()}"
 
 
-def save_figure(fig: "Figure", run: Run, name: str, caption: str) -> SavedFigure:
+def save_figure(fig: Picture, run: Run, name: str, caption: str) -> SavedFigure:
     """Write `figures/<run>/<name>.svg` and `.png`, stamped in the picture and in the metadata.
 
     caption: one or two sentences that stand in for the picture, kept as its description and used as alt text.
@@ -165,7 +204,7 @@ def save_figure(fig: "Figure", run: Run, name: str, caption: str) -> SavedFigure
     return SavedFigure(name, caption, files["svg"], files["png"])
 
 
-def inline(fig: "Figure", run: Run, caption: str) -> "Image":
+def inline(fig: Picture, run: Run, caption: str) -> Image:
     """The same picture for a notebook, with the caption as alt text; nothing is saved."""
     from IPython.display import Image
 
@@ -174,7 +213,7 @@ def inline(fig: "Figure", run: Run, caption: str) -> "Image":
     return Image(png.getvalue(), width=SHOWN_WIDTH, alt=caption)
 
 
-def _write(fig: "Figure", run: Run, file: Path | BytesIO, **kind: Any) -> None:
+def _write(fig: Picture, run: Run, file: Path | BytesIO, **kind: Any) -> None:
     with styled():
         if not any(text.get_gid() == "stamp" for text in fig.texts):
             fig.text(0.0, -0.01, stamp(run), gid="stamp", fontsize=6, color=GREY, va="top")

@@ -6,7 +6,6 @@ It reads the run records and nothing else of a run, so that it answers at once, 
 import datetime
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -29,21 +28,20 @@ def stage_table(run: Run) -> pd.DataFrame:
     and `look at`, a path below the output folder. A stage is done when it has a run record; whether it is still up
     to date is for `make plan` to say. Raises `UserError` for a record that is damaged.
     """
-    rows = [_row(run, stage) for stage in run.profile.stages]
+    rows = [{"stage": stage, "state": _state(run, stage)} | _told(run, stage) for stage in run.profile.stages]
     return pd.DataFrame(rows).set_index("stage")
 
 
-def _row(run: Run, stage: str) -> dict[str, str]:
-    state = _state(run, stage)
-    row = {"stage": stage, "state": state, "finished": "", "took": "", "memory": "", "look at": ""}
-    if state == FAILED:
-        return row | {"look at": _shown(run, paths.failed_notebook(run.paths.run, stage))}
-    if state != DONE:
-        return row
+def _told(run: Run, stage: str) -> dict[str, str]:
+    told = dict.fromkeys(("finished", "took", "memory", "look at"), "")
+    if _state(run, stage) == FAILED:
+        return told | {"look at": _shown(run, paths.failed_notebook(run.paths.run, stage))}
+    if not RunRecord.exists(run, stage=stage):
+        return told
     record = RunRecord.read(run, stage=stage)
     ended = datetime.datetime.fromisoformat(record.started) + datetime.timedelta(seconds=record.seconds)
     look_at = run.paths.figures / "report.html" if stage == LAST_STAGE else run.paths.notebook(stage)
-    return row | {
+    return {
         "finished": f"{ended.astimezone():%Y-%m-%d %H:%M}",
         "took": duration(record.seconds),
         "memory": f"{record.peak_memory_bytes / 1e9:.1f} GB",
@@ -112,14 +110,9 @@ def saved_figure(run: Run, name: str) -> SavedFigure | NotDrawn:
 
 def settings_table(run: Run) -> pd.DataFrame:
     """What the profile compares: one row a student with its arm, selection, shape, recipe and how long it trains."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name, student in run.profile.students.items():
-        recipe = run.profile.recipes.get(student.recipe)  # None for a released student
-        rows[name] = {
-            "arm": student.arm,
-            "selection": student.selection,
-            "shape": student.shape,
-            "recipe": student.recipe,
-            "trains for": f"{recipe.amount:,.10g} {recipe.amount_unit}" if recipe else "nothing: released",
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    students, recipes = run.profile.students, run.profile.recipes
+    columns = ["arm", "selection", "shape", "recipe"]
+    rows = [student.model_dump(include=set(columns)) for student in students.values()]
+    told = [recipes.get(student.recipe) for student in students.values()]  # None for a released student
+    trains = [f"{recipe.amount:,.10g} {recipe.amount_unit}" if recipe else "nothing: released" for recipe in told]
+    return pd.DataFrame(rows, list(students))[columns].assign(**{"trains for": trains})

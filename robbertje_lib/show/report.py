@@ -4,7 +4,6 @@ import base64
 import platform
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -34,14 +33,18 @@ def write_report(run: Run) -> Path:
     `significance.json` is missing.
     """
     claims, significance = ClaimsResult.read(run), SignificanceResult.read(run)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(paths.DATA), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(
-        number=number, duration=duration, megabytes=lambda count: f"{count / 1e6:,.0f} MB", p=p_value
-    )
-    stages = [_stage(run, stage) for stage in run.profile.stages]
-    page = environment.get_template(TEMPLATE.name).render(
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {
+        "number": number,
+        "duration": duration,
+        "megabytes": lambda count: f"{count / 1e6:,.0f} MB",
+        "p": p_value,
+        "commit": lambda git: commit(git).removeprefix("commit "),
+    }
+    stages = [stage for stage in run.profile.stages if stage != LAST_STAGE]  # the last is running: this is part of it
+    records = {stage: RunRecord.read(run, stage=stage) for stage in stages if RunRecord.exists(run, stage=stage)}
+    versions, machine = package_versions(), hardware()
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=run.profile,
         run_name=run.paths.run_name,
         stamp=stamp(run),
@@ -53,9 +56,16 @@ def write_report(run: Run) -> Path:
         paper=paper_comparisons(),
         confounds=published_tables().confounds,
         pictures=_pictures(run),
-        stages=stages,
-        missing=[row["stage"] for row in stages if not row["done"]],
-        environment={"Python": platform.python_version(), **_packages(), **_machine()},
+        records=records,
+        missing=[stage for stage in stages if stage not in records],
+        environment={
+            "Python": platform.python_version(),
+            **{name: versions[name] for name in PACKAGES if name in versions},
+            "processor": machine.processor,
+            "cores": machine.cores,
+            "memory": f"{machine.memory_bytes / 2**30:.0f} GiB",
+            "GPU": ", ".join(machine.gpus) or "none",
+        },
     )
     path = run.paths.figures / "report.html"
     with atomic_path(path) as temporary:
@@ -70,7 +80,6 @@ def _pictures(run: Run) -> list[dict[str, str]]:
     return [
         {
             "name": file.stem,
-            "title": file.stem.replace("_", " "),
             "caption": _caption(file),
             "source": "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode(),
         }
@@ -82,29 +91,3 @@ def _caption(svg: Path) -> str:
     """The description that `save_figure` stored in the file."""
     described = ElementTree.parse(svg).getroot().find(".//{http://purl.org/dc/elements/1.1/}description")
     return (described.text or "") if described is not None else ""
-
-
-def _stage(run: Run, stage: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"stage": stage, "done": True, "seconds": None, "memory": None, "commit": None}
-    if stage == LAST_STAGE:
-        return row  # it is running: this page is part of it
-    if not RunRecord.exists(run, stage=stage):
-        return {**row, "done": False}
-    record = RunRecord.read(run, stage=stage)
-    made_with = commit(record.git).removeprefix("commit ")
-    return {**row, "seconds": record.seconds, "memory": record.peak_memory_bytes, "commit": made_with}
-
-
-def _packages() -> dict[str, str]:
-    versions = package_versions()
-    return {name: versions[name] for name in PACKAGES if name in versions}
-
-
-def _machine() -> dict[str, str]:
-    machine = hardware()
-    return {
-        "processor": machine.processor,
-        "cores": str(machine.cores),
-        "memory": f"{machine.memory_bytes / 2**30:.0f} GiB",
-        "GPU": ", ".join(machine.gpus) or "none",
-    }

@@ -10,10 +10,12 @@ from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import divergences
-from robbertje_lib.show.divergences import GENERATED, NO_EVIDENCE, cells_table, sizes_table
+from robbertje_lib.show.divergences import cells_table, sizes_table
 from tests.support.records import run_record
 from tests.support.result_files import World, make_run, write_results
 
+GENERATED = "## By how much: "  # begins the part that comes from a run
+NO_EVIDENCE = "**This run is on known-answer Dutch.**"
 WORLD = World(
     examples=2000,
     agreement=0.98,
@@ -39,7 +41,7 @@ def decided(folder: Path, name: str, world: World) -> Run:
 def test_the_hand_written_part_of_the_file_is_up_to_date() -> None:
     text = divergences.FILE.read_text(encoding="utf-8")
     by_hand, _, generated = text.partition(GENERATED)
-    assert by_hand.rstrip() == divergences.introduction(), "run `python -m robbertje_lib.show.divergences PROFILE`"
+    assert by_hand.rstrip() == divergences.text().rstrip(), "run `python -m robbertje_lib.show.divergences PROFILE`"
     assert generated
 
 
@@ -81,7 +83,7 @@ def test_the_file_is_written_alike_twice_and_says_where_it_comes_from(run: Run, 
     first = divergences.write_divergences(run, tmp_path / "first.md").read_bytes()
     assert first == divergences.write_divergences(run, tmp_path / "second.md").read_bytes()
     text = first.decode()
-    assert text.startswith(divergences.introduction())
+    assert text.startswith(divergences.text())
     assert "run mini-budget0.05" in text and "commit 0123456789+" in text and "real Dutch" in text
     assert NO_EVIDENCE not in text
     for line in text.splitlines():
@@ -93,7 +95,7 @@ def test_the_file_is_written_alike_twice_and_says_where_it_comes_from(run: Run, 
 def test_known_answer_text_is_never_compared_with_the_paper(tmp_path: Path) -> None:
     run = decided(tmp_path, "smoke", WORLD)
     assert set(cells_table(run)["agreement"]) == {"not compared"}
-    assert NO_EVIDENCE in divergences.by_how_much(run)
+    assert NO_EVIDENCE in divergences.text(run)
 
 
 def test_without_results_the_file_stays(tmp_path: Path) -> None:

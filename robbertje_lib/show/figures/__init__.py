@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import pyarrow as pa
 
@@ -32,11 +32,7 @@ from robbertje_lib.experiment.profile import Profile, TeacherTraining
 from robbertje_lib.experiment.results.base import ResultFile, ResultTable
 from robbertje_lib.experiment.results.training import TeacherResult
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.show.figure_style import SavedFigure, inline, save_figure, styled
-
-if TYPE_CHECKING:
-    from IPython.display import Image
-    from matplotlib import figure as matplotlib_figure
+from robbertje_lib.show.figure_style import Image, Picture, SavedFigure, inline, save_figure, styled
 
 Need = type[ResultFile] | type[ResultTable]
 LAST = 1000
@@ -54,22 +50,20 @@ class Results:
     @overload
     def __getitem__(self, need: type[ResultTable]) -> pa.Table: ...
     def __getitem__(self, need: Need) -> ResultFile | pa.Table:
-        self._check(need)
-        return need.read(self._run)
+        return next(iter(self._read(need).values()))
 
     def each(self, need: type[R]) -> dict[str, R]:
         """Those of every task or student, by its name."""
-        self._check(need)
-        return {"".join(names.values()): need.read(self._run, **names) for names in _files(need, self.profile)}
+        return self._read(need)
 
     def get(self, need: type[R]) -> R | None:
         """None where the profile leads to no such file."""
-        self._check(need)
-        return need.read(self._run) if _files(need, self.profile) else None
+        return next(iter(self._read(need).values()), None)
 
-    def _check(self, need: Need) -> None:
+    def _read(self, need: Need) -> dict[str, Any]:
         if need not in self._needs:
             raise ValueError(f"{need.__name__}: read by a figure that does not name it in its `needs`")
+        return {"".join(names.values()): need.read(self._run, **names) for names in _files(need, self.profile)}
 
 
 def _files(need: Need, profile: Profile) -> list[dict[str, str]]:
@@ -95,7 +89,7 @@ class Figure:
     name: str
     caption: str
     needs: tuple[Need, ...]
-    plot: Callable[[Results], "matplotlib_figure.Figure"]
+    plot: Callable[[Results], Picture]
     applies: Callable[[Profile], bool] = lambda profile: True
     lacking: str = ""
     order: int = LAST
@@ -152,7 +146,7 @@ def _lacking(run: Run, name: str) -> str:
     return next((path.relative_to(run.paths.run).as_posix() for path in missing), "")
 
 
-def plot(run: Run, name: str) -> "matplotlib_figure.Figure":
+def plot(run: Run, name: str) -> Picture:
     """The figure as matplotlib's. Raises `UserError` for an unknown name or a missing result file."""
     figure = get_figure(name)
     with styled():

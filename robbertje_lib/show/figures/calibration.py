@@ -1,17 +1,11 @@
 """How often each significance test rejects where the truth is known: by true difference, a panel a kind of data."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import GREY
+from robbertje_lib.show.figure_style import GREY, Picture, grid
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     import pandas as pd
     import seaborn as sns
 
@@ -30,10 +24,9 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
                       markersize=4)  # fmt: skip
             axes.vlines(x, *zip(*own["interval"], strict=True), color=colours[number], linewidth=0.8)
         axes.axhline(study.alpha, color=GREY, linestyle=":", linewidth=1.2)
-        axes.set_title(titles.get(kind, kind))
-        axes.set_xlabel("points inside the margin" if kind == "alike" else "true difference, points")
+        xlabel = "points inside the margin" if kind == "alike" else "true difference, points"
+        axes.set(title=titles.get(kind, kind), xlabel=xlabel, ylim=(-0.02, 1.02))
         axes.legend(loc="upper left", fontsize=7)
-        axes.set_ylim(-0.02, 1.02)
     for axes in panels[::2]:
         axes.set_ylabel("share rejected")
     return fig

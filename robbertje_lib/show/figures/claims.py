@@ -1,17 +1,13 @@
 """What became of every claim: a row a claim and setting, the verdict of this run and of the paper's table."""
 
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 from robbertje_lib.experiment.results.claims import ClaimsResult
-from robbertje_lib.show.figure_style import VERDICT_COLOURS, new_figure
+from robbertje_lib.show.figure_style import VERDICT_COLOURS, Picture, new_figure
 from robbertje_lib.show.figures import Figure, Results
 
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
-
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     result = results[ClaimsResult]
     rows = result.claims
     ids = [row.id for row in rows]
@@ -27,8 +23,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
                 axes.text(x, y, verdict.replace("_", " "), ha="center", va="center", fontsize=7,
                           color="#222222" if verdict == "not_tested" else "white")  # fmt: skip
     axes.set_yticks(range(len(rows)), names, fontsize=7)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(-0.5, 1.5)
+    axes.set(xlim=(-0.5, 1.5), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks([0, 1], [f"this run ({result.kind})", "the paper's own table"])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -41,8 +36,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
 FIGURE = Figure(
     name="claims",
     caption=(
-        "Every claim of the paper with the verdict of this run and, where it can be tested, of the paper's own "
-        "table."
+        "Every claim of the paper with the verdict of this run and, where it can be tested, of the paper's own table."
     ),
     needs=(ClaimsResult,),
     plot=plot,

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from robbertje_lib.show.figure_style import PALETTE, new_figure, styled
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
+from robbertje_lib.show.figure_style import PALETTE, Picture, new_figure, styled
 
 
 def live_curve() -> Callable[[Any], None]:
@@ -34,7 +31,7 @@ def live_curve() -> Callable[[Any], None]:
     return show
 
 
-def _losses(state: Any) -> "matplotlib_figure.Figure":
+def _losses(state: Any) -> Picture:
     import pandas as pd
 
     curve, held_out = (pd.DataFrame(map(dict, points)) for points in (state.curve, state.held_out_curve))

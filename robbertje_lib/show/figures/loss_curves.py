@@ -1,19 +1,13 @@
 """How the loss of teacher and students falls: three panels, two without a teacher of our own."""
 
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from robbertje_lib.experiment.results.training import DistillationResult, TeacherResult
-from robbertje_lib.show.figure_style import GREY, looks
+from robbertje_lib.show.figure_style import GREY, Axes, Picture, grid, legend, looks
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, legend
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
-    from matplotlib.axes import Axes
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     teacher, students = results.get(TeacherResult), results.each(DistillationResult)
     styles = looks(students)
     fig, panels = grid(3 if teacher else 2, columns=3, height=2.6)
@@ -33,7 +27,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
     return fig
 
 
-def _teacher_panel(axes: "Axes", teacher: TeacherResult) -> None:
+def _teacher_panel(axes: Axes, teacher: TeacherResult) -> None:
     points = teacher.held_out_curve
     axes.plot([p.tokens / 1e6 for p in points], [p.loss for p in points], color=looks(["teacher"])["teacher"].colour)
     phases = {
@@ -45,8 +39,7 @@ def _teacher_panel(axes: "Axes", teacher: TeacherResult) -> None:
             axes.axvspan(tokens[0], tokens[-1], color="#F0F0F0", zorder=0)
         axes.annotate(phase, ((tokens[0] + tokens[-1]) / 2, 0.98), xycoords=("data", "axes fraction"),
                       ha="center", va="top", fontsize=7, color=GREY)  # fmt: skip
-    axes.set_title("teacher")
-    axes.set_xlabel("million tokens")
+    axes.set(title="teacher", xlabel="million tokens")
     axes.margins(y=0.15)
 
 
@@ -56,7 +49,7 @@ FIGURE = Figure(
         "Held-out masked-language-model loss during training: the teacher by tokens, the students by tokens "
         "and by seconds. Shaded: the teacher's phases."
     ),
-    needs=(DistillationResult, TeacherResult,),
+    needs=(DistillationResult, TeacherResult),
     plot=plot,
     applies=lambda profile: bool(profile.trained),
     lacking="students of its own: they are released ones",

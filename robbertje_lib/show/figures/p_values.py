@@ -1,17 +1,12 @@
 """Which differences between models are significant: pairs by tasks, in points, with the adjusted p."""
 
-from typing import TYPE_CHECKING
-
+from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import label, new_figure
+from robbertje_lib.show.figure_style import Picture, label, new_figure
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import task_title
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     import numpy as np
     import seaborn as sns
 
@@ -38,7 +33,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
         annot_kws={"size": 6.5, "color": "#111111"},
         ax=axes,
     )
-    axes.set_xticklabels([task_title(task) for task in tasks], rotation=0)
+    axes.set_xticklabels([TITLES.get(task, task) for task in tasks], rotation=0)
     axes.set_yticklabels([f"{label(a)} – {label(b)}" for a, b in families], rotation=0)
     axes.tick_params(length=0)
     axes.set_xlabel(

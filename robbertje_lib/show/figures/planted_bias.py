@@ -1,17 +1,11 @@
 """Whether the probe reads what was planted in known-answer Dutch: read against planted bias, a panel a model."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult
-from robbertje_lib.show.figure_style import GREY, looks
+from robbertje_lib.show.figure_style import GREY, Picture, grid, looks
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     import pandas as pd
     import seaborn as sns
 

@@ -1,18 +1,12 @@
 """How well every model predicts the held-out lines: a dot and an interval each, on a logarithmic axis."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import GREY, looks, new_figure
+from robbertje_lib.show.figure_style import GREY, Picture, looks, new_figure, plain_log_ticks
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import plain_log_ticks
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     result, intervals = results[PseudoPerplexityResult], results[SignificanceResult].pseudo_perplexity
     models = result.models
     styles = looks(models)
@@ -44,7 +38,7 @@ FIGURE = Figure(
         "Pseudo-perplexity of every model on the held-out lines, with 95 % intervals; lower is "
         "better. Dashed lines: a unigram model and, where it is known, the floor no model can go below."
     ),
-    needs=(PseudoPerplexityResult, SignificanceResult,),
+    needs=(PseudoPerplexityResult, SignificanceResult),
     plot=plot,
     order=10,
 )

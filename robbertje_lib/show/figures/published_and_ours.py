@@ -1,18 +1,10 @@
 """Whether this run and the paper agree: every student minus its teacher, published and ours, a panel a task."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.conclusions import published
 from robbertje_lib.conclusions.published import agreement
-from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, label
+from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, Picture, grid, label, legend, line_entry
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, legend, line_entry, task_title
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
-
 
 COLOURS = {
     "same direction": VERDICT_COLOURS["supported"],
@@ -21,7 +13,7 @@ COLOURS = {
 }
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     from matplotlib.ticker import MaxNLocator
 
     cells = {}
@@ -42,9 +34,8 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
             axes.plot(100 * theirs.value, y - 0.15, "o", color=colour, markerfacecolor="white", markersize=4.5)
             axes.plot([100 * v for v in ours.interval], [y + 0.15] * 2, color=colour, linewidth=2)
             axes.plot(100 * ours.difference, y + 0.15, "o", color=colour, markersize=4.5)
-        axes.set_title(task_title(task))
+        axes.set(title=published.TITLES.get(task, task), ylim=(len(students) - 0.5, -0.5))
         axes.set_yticks(range(len(students)), [label(name) for name in students])
-        axes.set_ylim(len(students) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     fig.supxlabel("student − teacher, points", fontsize=9)
@@ -57,12 +48,6 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
     return fig
 
 
-def _shares_a_cell(profile: Profile) -> bool:
-    return any(
-        published.published_score(student, task) for student in profile.students for task in profile.finetuning.tasks
-    )
-
-
 FIGURE = Figure(
     name="published_and_ours",
     caption=(
@@ -71,7 +56,9 @@ FIGURE = Figure(
     ),
     needs=(SignificanceResult,),
     plot=plot,
-    applies=_shares_a_cell,
+    applies=lambda profile: any(
+        published.published_score(student, task) for student in profile.students for task in profile.finetuning.tasks
+    ),
     lacking="student and task of the paper's table",
     order=100,
 )

@@ -1,19 +1,13 @@
 """Which pronoun every model ranks higher for a profession: small multiples, a student each, the teacher behind."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from robbertje_lib.experiment.results.gender_bias import PronounProbe
-from robbertje_lib.show.figure_style import GREY, looks
+from robbertje_lib.show.figure_style import GREY, Picture, grid, looks
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     import seaborn as sns
     from matplotlib.ticker import FixedLocator, ScalarFormatter
 

@@ -1,19 +1,14 @@
 """Whether a model does better on long inputs: score by length bin, a panel a task."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import looks
+from robbertje_lib.show.figure_style import Picture, grid, legend, looks, score_label
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, legend, score_label, task_title
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     scores = results[SignificanceResult].by_length
     models = list(dict.fromkeys(name for task in scores.values() for name in task.models))
     styles = looks(models)
@@ -26,7 +21,7 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
             axes.plot(x, [100 * v.score for v in values], look.marker, color=look.colour, markersize=3.5)
         edges = [f"{b.low}–{b.high}" if b.low < b.high else str(b.low) for b in result.bins]
         axes.set_xticks(range(len(edges)), edges, fontsize=7)
-        axes.set_title(f"{task_title(task)} ({score_label(result.metric)})")
+        axes.set_title(f"{TITLES.get(task, task)} ({score_label(result.metric)})")
         axes.grid(axis="x", visible=False)
     fig.supxlabel("tokens of the input, special tokens included", fontsize=9)
     fig.supylabel("score, %", fontsize=9)

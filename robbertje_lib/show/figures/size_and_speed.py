@@ -1,20 +1,14 @@
 """What a better score costs: mean score against parameters and against latency."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import looks
+from robbertje_lib.show.figure_style import Picture, grid, legend, looks
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, legend
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     models, scores = results[EfficiencyResult].models, results[SignificanceResult].scores
     styles = looks(models)
     fig, panels = grid(2, columns=2, height=2.6, sharey=True)
@@ -39,7 +33,7 @@ FIGURE = Figure(
         "Mean test score over the tasks against the number of parameters and the latency of one "
         "sentence (median, with its spread over repetitions), one point per model."
     ),
-    needs=(EfficiencyResult, SignificanceResult,),
+    needs=(EfficiencyResult, SignificanceResult),
     plot=plot,
     order=70,
 )

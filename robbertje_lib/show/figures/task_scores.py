@@ -1,20 +1,15 @@
 """How well every model does every task: small multiples, one a task."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.significance import SignificanceResult
-from robbertje_lib.show.figure_style import GREY, looks
+from robbertje_lib.show.figure_style import GREY, Picture, grid, legend, line_entry, looks, score_label
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, legend, line_entry, score_label, task_title
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     from matplotlib.ticker import MaxNLocator
 
     scores = {(row.task, row.model): row for row in results[SignificanceResult].scores}
@@ -30,10 +25,8 @@ def plot(results: Results) -> "matplotlib_figure.Figure":
             axes.plot(np.full(len(row.seeds), x + 0.22), 100 * np.array(row.seeds), ".", color=look.colour,
                       markersize=3, alpha=0.8)  # fmt: skip
         axes.axhline(100 * majority[task], color=GREY, linestyle="--", linewidth=1)
-        axes.set_title(f"{task_title(task)} (n = {row.n:,})")
-        axes.set_ylabel(f"{score_label(row.metric)}, %")
-        axes.set_xticks([])
-        axes.set_xlim(-0.6, len(models) - 0.2)
+        axes.set(title=f"{TITLES.get(task, task)} (n = {row.n:,})", ylabel=f"{score_label(row.metric)}, %")
+        axes.set(xticks=[], xlim=(-0.6, len(models) - 0.2))
         axes.yaxis.set_major_locator(MaxNLocator(5))
     legend(fig, panels, len(majority), styles, extra=[line_entry("majority class", GREY, linestyle="--", linewidth=1)])
     return fig
@@ -45,7 +38,7 @@ FIGURE = Figure(
         "Test score of every model on every task: mean over seeds with its 95 % interval over seeds and "
         "examples, and each seed as a small point. The dashed line is the majority class."
     ),
-    needs=(SignificanceResult, TaskScores,),
+    needs=(SignificanceResult, TaskScores),
     plot=plot,
     order=20,
 )

@@ -1,18 +1,12 @@
 """How soon one recipe reaches what the published one ends with: a panel a pair of students."""
 
-from typing import TYPE_CHECKING
-
 from robbertje_lib.conclusions.time_to_quality import compare_students, recipe_pairs
 from robbertje_lib.experiment.results.training import DistillationResult
-from robbertje_lib.show.figure_style import GREY, label, looks
+from robbertje_lib.show.figure_style import GREY, Picture, grid, label, looks, plain_log_ticks
 from robbertje_lib.show.figures import Figure, Results
-from robbertje_lib.show.panels import grid, plain_log_ticks
-
-if TYPE_CHECKING:
-    from matplotlib import figure as matplotlib_figure
 
 
-def plot(results: Results) -> "matplotlib_figure.Figure":
+def plot(results: Results) -> Picture:
     rows = compare_students(results.profile, results.each(DistillationResult))
     fig, panels = grid(len(rows), columns=2, height=3.0)
     for axes, row in zip(panels, rows, strict=False):

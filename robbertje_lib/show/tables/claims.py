@@ -9,37 +9,25 @@ from robbertje_lib.conclusions.time_to_quality import RecipeComparison
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.show.figure_style import label
 from robbertje_lib.show.tables.efficiency import FORMS
-from robbertje_lib.show.tables.formatting import MISSING, number, p_value
+from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_value
 
 
 def claims_table(result: ClaimsResult) -> pd.DataFrame:
     """A row a claim and setting: verdict, whether another setting has another, our number, why, what is published."""
-    return pd.DataFrame(
-        [
-            {
-                "claim": row.claim,
-                "setting": row.setting,
-                "verdict": row.verdict.replace("_", " "),
-                "across settings": "CHANGES" if row.changes else "",
-                "this run": number(row),
-                "why": row.reason,
-                "published": row.published,
-            }
-            for row in result.claims
-        ]
-    )
+    frame = pd.DataFrame([row.model_dump() for row in result.claims])
+    frame["verdict"] = frame["verdict"].str.replace("_", " ")
+    frame["across settings"] = frame["changes"].map({True: "CHANGES", False: ""})
+    frame["this run"] = [number(row) for row in result.claims]
+    columns = ["claim", "setting", "verdict", "across settings", "this run", "reason", "published"]
+    return frame[columns].rename(columns={"reason": "why"})
 
 
 def setting_table(result: ClaimsResult) -> pd.DataFrame:
     """Verdict of every claim in every setting, and where the conclusion changes; a dash where it cannot be tested."""
-    settings = dict.fromkeys(row.setting.replace("_", " ") for row in result.claims)
-    table: dict[str, dict[str, str]] = {}
-    for row in result.claims:
-        verdicts = table.setdefault(row.claim, {**dict.fromkeys(settings, MISSING), "conclusion": ""})
-        verdicts[row.setting.replace("_", " ")] = row.verdict.replace("_", " ")
-        if row.changes:
-            verdicts["conclusion"] = "CHANGES"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
+    frame = claims_table(result).assign(setting=lambda rows: rows["setting"].str.replace("_", " "))
+    claims, settings = frame["claim"].unique(), frame["setting"].unique()
+    table = frame.set_index(["claim", "setting"])["verdict"].unstack(fill_value=MISSING).loc[claims, settings]
+    return table.rename_axis(columns=None).assign(conclusion=frame.groupby("claim")["across settings"].max())
 
 
 def instruments_table(result: ClaimsResult) -> pd.DataFrame:
@@ -55,7 +43,7 @@ def form_losses_table(result: ClaimsResult) -> pd.DataFrame:
         {
             "model": label(row.model),
             "form": FORMS[row.form],
-            "loss": f"{row.difference:+.4f} [{row.interval[0]:+.4f}, {row.interval[1]:+.4f}]",
+            "loss": f"{row.difference:+.4f}{bounds(row.interval, '+.4f')}",
         }
         for row in result.form_losses
     ]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from robbertje_lib.experiment.results.efficiency import EfficiencyResult
+from robbertje_lib.experiment.results.efficiency import EfficiencyResult, Timing
 
 FORMS = {"torch": "torch", "fp32": "ONNX", "int8": "ONNX, int8"}
 
@@ -16,9 +16,7 @@ def efficiency_table(result: EfficiencyResult) -> pd.DataFrame:
             "encoder (M)": m.encoder_parameters / 1e6,
             "MB on disk": m.bytes / 1e6,
             "MB as int8": m.forms["int8"].bytes / 1e6 if "int8" in m.forms else None,
-            "ms a sentence": m.timing.latency_ms.median,
-            "low": m.timing.latency_ms.low,
-            "high": m.timing.latency_ms.high,
+            **_latency(m.timing),
             "tokens/s": m.timing.throughput_tokens_per_second.median,
             "times smaller": teacher.parameters / m.parameters,
             "times faster": teacher.timing.latency_ms.median / m.timing.latency_ms.median,
@@ -26,6 +24,11 @@ def efficiency_table(result: EfficiencyResult) -> pd.DataFrame:
         for name, m in result.models.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").round({"tokens/s": 0}).round(2).astype({"tokens/s": int})
+
+
+def _latency(timing: Timing) -> dict[str, float]:
+    """Median, low and high, in milliseconds a sentence."""
+    return dict(zip(("ms a sentence", "low", "high"), timing.latency_ms.model_dump().values(), strict=True))
 
 
 def forms_table(result: EfficiencyResult) -> pd.DataFrame:
@@ -40,17 +43,14 @@ def forms_table(result: EfficiencyResult) -> pd.DataFrame:
         for form, m in model.forms.items():
             rows[name, FORMS[form]] = {
                 "MB": m.bytes / 1e6,
-                "ms a sentence": m.timing.latency_ms.median,
-                "low": m.timing.latency_ms.low,
-                "high": m.timing.latency_ms.high,
+                **_latency(m.timing),
                 "times faster": torch.timing.latency_ms.median / m.timing.latency_ms.median,
                 "tokens/s": m.timing.throughput_tokens_per_second.median,
                 "loss": m.loss,
                 "difference": None if m is torch else m.loss - torch.loss,
                 "same guess, %": None if m.top1_agreement is None else 100 * m.top1_agreement,
             }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "form"])
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["model", "form"])
     table = table.round({"MB": 2, "tokens/s": 0, "times faster": 2, "same guess, %": 1}).round(4)
     return (table + 0.0).astype({"tokens/s": int})  # + 0.0: no minus before what has been rounded to nothing
 

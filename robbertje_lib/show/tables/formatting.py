@@ -8,6 +8,7 @@ import pandas as pd
 from IPython import get_ipython
 from pandas.io.formats.style import Styler
 
+from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.claims import ClaimVerdict
 
 SHORT = 24  # characters of a text that is kept on one line
@@ -95,11 +96,13 @@ def number(claim: ClaimVerdict) -> str:
     sign = "" if claim.unit == "x" else "+"
     unit = {"x": "×", "points": " points"}.get(claim.unit, f" {claim.unit}".rstrip())
     digits = {"points": 1, "nats/token": 3}.get(claim.unit, 2)
-    told = f"{claim.ours:{sign}.{digits}f}{unit}"
-    if claim.interval:
-        low, high = (f"{bound:{sign}.{digits}f}" for bound in claim.interval)
-        told += f" [{low}, {high}]"
-    return told.replace("-", "−")
+    form = f"{sign}.{digits}f"
+    return f"{claim.ours:{form}}{unit}{bounds(claim.interval, form)}".replace("-", "−")
+
+
+def bounds(interval: Interval | None, form: str, scale: float = 1) -> str:
+    """An interval behind its number, ` [0.3, 2.1]`, each bound times `scale`; nothing where there is none."""
+    return f" [{', '.join(f'{scale * bound:{form}}' for bound in interval)}]" if interval else ""
 
 
 def p_value(value: float | None) -> str:

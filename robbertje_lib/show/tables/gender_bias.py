@@ -6,21 +6,15 @@ from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult, PronounProbe
 from robbertje_lib.experiment.run import Run
 
-READ = {
-    "p_hij": "P(hij)",
-    "p_zij": "P(zij)",
-    "p_ze": "P(ze)",
-    "rank_difference": "rank_difference",
-    "log_odds": "log_odds",
-    "lpbs": "lpbs",
-}
+PRONOUNS = {"p_hij": "P(hij)", "p_zij": "P(zij)", "p_ze": "P(ze)"}
 
 
 def probe_table(run: Run) -> pd.DataFrame:
     """What was read of each model: sentences, means over the base forms, and sentences with unknown pieces."""
     rows = PronounProbe.read(run).to_pandas()
     by_model = rows.groupby("model", sort=False)
-    means = rows[rows["form"] == "base"].groupby("model", sort=False)[list(READ)].mean().rename(columns=READ)
+    read = [*PRONOUNS, "rank_difference", "log_odds", "lpbs"]
+    means = rows[rows["form"] == "base"].groupby("model", sort=False)[read].mean().rename(columns=PRONOUNS)
     means.insert(0, "sentences", by_model.size())
     return means.assign(**{"with unknown pieces": by_model["unknown"].sum()}).round(4)
 

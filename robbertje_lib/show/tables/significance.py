@@ -5,15 +5,14 @@ import pandas as pd
 from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.results.significance import Mismatch, SignificanceResult
 from robbertje_lib.show.figure_style import label
-from robbertje_lib.show.tables.formatting import p_value
+from robbertje_lib.show.tables.formatting import bounds, p_value
 
 
 def model_scores_table(result: SignificanceResult) -> pd.DataFrame:
     """Model by task: mean score over seeds in %, with its interval over seeds and examples."""
     table: dict[str, dict[str, str]] = {}
     for row in result.scores:
-        low, high = row.interval
-        told = f"{100 * row.score:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        told = f"{100 * row.score:.1f}{bounds(row.interval, '.1f', 100)}"
         table.setdefault(TITLES.get(row.task, row.task), {})[label(row.model)] = told
     return pd.DataFrame(table).rename_axis("model")
 
@@ -22,7 +21,7 @@ def length_table(result: SignificanceResult, task: str) -> pd.DataFrame:
     """One task's score with its 95 % interval, by model and by length of the test example in tokens."""
     scores = result.by_length[task]
     rows = {
-        label(model): [f"{v.score:.3f} [{v.interval[0]:.3f}, {v.interval[1]:.3f}]" for v in values]
+        label(model): [f"{v.score:.3f}{bounds(v.interval, '.3f')}" for v in values]
         for model, values in scores.models.items()
     }
     columns = [f"{b.low} to {b.high} (n = {b.n})" for b in scores.bins]
@@ -43,17 +42,16 @@ def comparison_table(result: SignificanceResult, family: str) -> pd.DataFrame:
     for row in result.comparisons:
         if row.family != family:
             continue
-        scale, digits = (1, 3) if row.metric == "nats_per_token" else (100, 1)
-        value, low, high = (scale * v for v in (row.difference, *row.interval))
+        scale, form = (1, ".3f") if row.metric == "nats_per_token" else (100, ".1f")
         table.append(
             {
                 "task": TITLES.get(row.task, row.task),
                 "pair": f"{label(row.a)} − {label(row.b)}",
-                "difference": f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]",
+                "difference": f"{scale * row.difference:+{form}}{bounds(row.interval, f'+{form}', scale)}",
                 "p": p_value(row.p),
                 "Holm": p_value(row.adjusted_p),
                 f"{row.test_per_seed}, each seed": ", ".join(map(p_value, row.p_per_seed)),
-                "detectable": f"{scale * row.detectable_difference:.{digits}f}",
+                "detectable": f"{scale * row.detectable_difference:{form}}",
                 "effect (h)": "" if row.effect_size is None else f"{row.effect_size:+.2f}",
             }
         )
