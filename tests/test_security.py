@@ -137,7 +137,7 @@ def test_code_in_a_parameter_arrives_as_text_in_a_kernel(tmp_path: Path) -> None
     notebook = make_notebook(tmp_path / "stage.ipynb", parameters, ["print(profile, names, sep='\\n')"])
     given = ["-p", f"profile={CODE}", "-p", f"names=[{CODE!r}, '{{names}}']"]
     files = [str(notebook), str(tmp_path / "out.ipynb"), str(tmp_path / "records" / "stage.json")]
-    used = notebook_runs._parameters([given[1], given[3]], notebook)
+    used = notebook_runs.parse_parameters([given[1], given[3]], notebook)
     notebook_runs.run_notebook(notebook, Path(files[1]), used, record=Path(files[2]))
     printed = [o.text for c in nbformat.read(files[1], 4).cells for o in c.get("outputs", [])]
     assert printed == [f"{CODE}\n{[CODE, '{names}']}\n"]
@@ -146,7 +146,7 @@ def test_code_in_a_parameter_arrives_as_text_in_a_kernel(tmp_path: Path) -> None
 @pytest.mark.parametrize("value", ["__import__('os').abort()", "[print]", "[x for x in [1]]", "f'{1}'", "{'a': 1}"])
 def test_an_expression_is_no_value(tmp_path: Path, value: str) -> None:
     notebook = make_notebook(tmp_path / "stage.ipynb", 'names = ["a"]\n', ["1"])
-    used = notebook_runs._parameters([f"names={value}"], notebook)
+    used = notebook_runs.parse_parameters([f"names={value}"], notebook)
     with pytest.raises(UserError, match="parameter 'names' must be"):
         notebook_runs.run_notebook(notebook, tmp_path / "out.ipynb", used, record=tmp_path / "r.json")
     assert not (tmp_path / "out.ipynb").exists()

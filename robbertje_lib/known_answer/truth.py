@@ -88,7 +88,7 @@ class Truth:
 
     def log_probs(self, line: str, merge_probability: float = 0.0, whole_document: bool = False) -> Floats:
         """As `true_log_probs`, for one line."""
-        configurations, passes = self._passes(line, merge_probability, whole_document)
+        configurations, passes = self.passes(line, merge_probability, whole_document)
         result = []
         for j, sentence in enumerate(passes):
             others = configurations.prior * _product([other.total for i, other in enumerate(passes) if i != j])
@@ -99,14 +99,14 @@ class Truth:
     def possible(self, line: str) -> bool:
         """Whether the generator can write `line`."""
         try:
-            self._passes(line, 0.0, False)
+            self.passes(line, 0.0, False)
         except UserError:
             return False
         return True
 
     def stance_posterior(self, line: str) -> dict[str, float]:
         """P(stance | the line, a whole document), for each stance."""
-        configurations, passes = self._passes(line, 0.0, True)
+        configurations, passes = self.passes(line, 0.0, True)
         joint = configurations.prior * _product([sentence.total for sentence in passes])
         shares = [float(joint[configurations.stance == s].sum() / joint.sum()) for s in range(len(STANCES))]
         return dict(zip(STANCES, shares, strict=True))
@@ -175,9 +175,9 @@ class Truth:
                 item[t, kind[t, column]] -= item[t, column]
         return kind, np.clip(item, 0, 1)
 
-    def _passes(
+    def passes(
         self, line: str, merge_probability: float, whole_document: bool
-    ) -> tuple[Configurations, "list[_Passes]"]:
+    ) -> tuple[Configurations, "list[Passes]"]:
         tokens = line.split(" ")
         ends = [t + 1 for t, token in enumerate(tokens) if token in STOPS]
         if not ends or ends[-1] != len(tokens):
@@ -188,7 +188,7 @@ class Truth:
         passes = []
         for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
             begin = {automaton.first: share, automaton.later: 1 - share} if number == 0 else {automaton.later: 1.0}
-            passes.append(_Passes(self, configurations, tokens[start:end], begin))
+            passes.append(Passes(self, configurations, tokens[start:end], begin))
         possible = np.any(configurations.prior * _product([sentence.total for sentence in passes]))
         if not possible:
             raise UserError(f"not known-answer Dutch: the generator cannot write '{line}'; check its source")
@@ -244,7 +244,7 @@ def truth_of(model: Model) -> Truth:
     return Truth(model)
 
 
-class _Passes:
+class Passes:
     """Forward and backward probabilities of one sentence, (C,) per state; backward ones only where they are needed."""
 
     def __init__(

@@ -83,7 +83,7 @@ def run_notebook(
     failed, running = (name(output.parent, call.stage) for name in (paths.failed_notebook, paths.running_notebook))
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        used = _prepare(notebook, running, parameters)
+        used = prepare(notebook, running, parameters)
         profile = _profile(used)
         read = _hashes(paths.with_folders(call.inputs), f"{call.stage}: input")
         done = take_over(call, used, read, profile)
@@ -187,7 +187,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in {int, bool}
 
 
-def _prepare(notebook: Path, running: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def prepare(notebook: Path, running: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Write the notebook with its parameters to `running`; return all parameters as the notebook will see them."""
     try:
         source = nbformat.read(notebook, as_version=4)
@@ -316,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason.unlink(missing_ok=True)
     try:
         run_notebook(
-            call.notebook, call.executed, _parameters(call.parameters, call.notebook), record=call.record,
+            call.notebook, call.executed, parse_parameters(call.parameters, call.notebook), record=call.record,
             inputs=call.inputs, outputs=call.outputs, modules=call.modules, settings=call.settings,
             threads=call.threads,
         )  # fmt: skip
@@ -336,7 +336,7 @@ def _report(error: Exception, reason: Path) -> int:
     return 2 if isinstance(error, UserError) else 1
 
 
-def _parameters(given: Sequence[str], notebook: Path) -> dict[str, Any]:
+def parse_parameters(given: Sequence[str], notebook: Path) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     if notebook.is_file():
         defaults = read_parameters(nbformat.read(notebook, as_version=4), notebook.name)

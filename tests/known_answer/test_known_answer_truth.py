@@ -16,7 +16,7 @@ from robbertje_lib.known_answer.documents import Writer
 from robbertje_lib.known_answer.grammar import MENTIONS, Choice, Node, Slot, capitalised
 from robbertje_lib.known_answer.lexicon import build_lexicon, default_lexicon
 from robbertje_lib.known_answer.model import Model, default_model
-from robbertje_lib.known_answer.truth import Truth, _Passes, opening_share
+from robbertje_lib.known_answer.truth import Passes, Truth, opening_share
 
 SMALL = {"is_from", "is_called", "is_a", "finds", "item_is"}
 PATTERN_SETS = [
@@ -312,7 +312,7 @@ def test_no_other_word_can_stand_for_the_end_of_a_sentence() -> None:
     for document in known_answer.generate(31, 12):
         for before, after in itertools.pairwise(document.sentences):
             tokens = [*before.tokens, *after.tokens]
-            passes = _Passes(truth, truth.configurations(tokens), tokens, starts)
+            passes = Passes(truth, truth.configurations(tokens), tokens, starts)
             assert not passes.with_any(len(before.tokens) - 1).any()
         for t in range(1, len(before.tokens) - 1):
             assert not truth.possible(" ".join([*before.tokens[:t], ".", *before.tokens[t + 1 :]]))
@@ -320,7 +320,7 @@ def test_no_other_word_can_stand_for_the_end_of_a_sentence() -> None:
 
 def tag_posteriors(truth: Truth, sentence: str, attribute: str) -> list[dict[str, float]]:
     """P(tag | the sentence) of each token; `attribute` is `upos` or `entity`."""
-    configurations, (passes,) = truth._passes(sentence, 0.0, False)
+    configurations, (passes,) = truth.passes(sentence, 0.0, False)
     result = []
     for t, token in enumerate(sentence.split(" ")):
         mass: dict[str, float] = {}

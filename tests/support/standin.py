@@ -41,16 +41,21 @@ CONTENT = (
 
 
 def write(run, names, **values):
-    if "report" in names:
-        from robbertje_lib.show import figures
-
-        pictures = figures.expected(run.profile)
-        names = [*names, *(f"picture:{name}.{kind}" for name in pictures for kind in ("svg", "png"))]
-    for name in names:
+    for name in with_pictures(run, names):
         for arm in ["non_shuffled", "shuffled", "merged"]:
             path = locate(run, name.format(arm=arm, **values), arm)
             with artefacts.atomic_path(path) as temporary:
                 temporary.write_text(CONTENT)
+
+
+def with_pictures(run, names):
+    """Beside the report, the figures that the profile leads to."""
+    if "report" not in names:
+        return names
+    from robbertje_lib.show import figures
+
+    pictures = figures.expected(run.profile)
+    return [*names, *(f"picture:{name}.{kind}" for name in pictures for kind in ("svg", "png"))]
 
 
 def locate(run, name, arm):

@@ -123,7 +123,7 @@ def test_a_bad_parameter_is_refused_before_anything_runs(folder: Path, parameter
 def test_a_hostile_parameter_arrives_as_text(folder: Path, text: str) -> None:
     # Running a kernel for each would take a minute; what the kernel would run is the injected cell.
     notebook = make_notebook(folder / "source.ipynb", PARAMETERS, ["1"])
-    notebook_runs._prepare(notebook, folder / "running.ipynb", {"profile": text})
+    notebook_runs.prepare(notebook, folder / "running.ipynb", {"profile": text})
     injected = next(
         c for c in nbformat.read(folder / "running.ipynb", 4).cells if "injected-parameters" in c.metadata.tags
     )

@@ -21,7 +21,6 @@ import pytest
 from robbertje_lib.experiment import artefacts, paths, sources
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import open_run
-from robbertje_lib.experiment.sources import Source
 from robbertje_lib.workflow.reproduce import disk_needed
 from tests.long import kill_reproduce
 from tests.long.kill_reproduce import STANDIN, command, environment, faults, hashes, leftovers
@@ -337,12 +336,16 @@ def test_damaged_rows_are_named(tmp_path: Path, part: str) -> None:
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
-def test_a_truncated_download_in_a_mirror_is_refused(tmp_path: Path) -> None:
-    source = Source("boeken", "https://voorbeeld.nl/boek.txt", 12, "a" * 64, "", "eigen")
+def test_a_truncated_download_in_a_mirror_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = tmp_path / "sources.tsv"
+    row = ("boeken", "https://voorbeeld.nl/boek.txt", "12", "a" * 64, "eigen")
+    manifest.write_text("\n".join(map("\t".join, (sources.COLUMNS, row))) + "\n", encoding="utf-8")
+    monkeypatch.setattr(sources, "MANIFEST", manifest)
+    monkeypatch.setenv("ROBBERTJE_MIRROR", str(tmp_path))
     (tmp_path / "voorbeeld.nl").mkdir()
     (tmp_path / "voorbeeld.nl" / "boek.txt").write_bytes(b"Het reg")
     with pytest.raises(UserError, match=r"boek.txt: wrong checksum, not the file the manifest means; delete it"):
-        sources._from_folder(source, tmp_path)
+        sources.fetch("boeken")
 
 
 def test_a_cache_that_cannot_be_written_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

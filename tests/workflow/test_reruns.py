@@ -60,11 +60,16 @@ TASKS = {f"50_finetuning-{task}" for task in ("dbrd", "die_dat", "ner", "pos", "
 DOWNLOADED = {"10_corpus", *TASKS - {"50_finetuning-die_dat"}, "60_gender_bias"}
 GENERATED = {"10_corpus", "40_pseudo_perplexity", *TASKS, "60_gender_bias", LAST}
 READERS = {  # of known-answer Dutch, and of real text
+    "claims.yaml": ({LAST}, {LAST}),
     "disco.yaml": ({"60_gender_bias"}, {"60_gender_bias"}),
+    "divergences.md.j2": ({LAST}, {LAST}),
     "divergences.yaml": ({LAST}, {LAST}),
+    "figure_style.mplstyle": ({LAST}, {LAST}),
+    "known_answer/patterns.yaml": (GENERATED, set()),
     "known_answer/topics.yaml": (GENERATED, set()),
     "known_answer/words.yaml": (GENERATED, set()),
     "professions.tsv": ({"60_gender_bias"}, {"60_gender_bias"}),
+    "published.yaml": ({LAST}, {LAST}),
     "report.html.j2": ({LAST}, {LAST}),
     "sources.tsv": (DOWNLOADED, DOWNLOADED),
 }
