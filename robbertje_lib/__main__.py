@@ -74,9 +74,9 @@ def _explain(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from robbertje_lib.workflow.verify import verify  # not above: nbformat takes as long
 
-    found = verify(_run(options))
-    print(found)
-    return 1 if found.findings else 0
+    verification = verify(_run(options))
+    print(verification)
+    return 1 if verification.findings else 0
 
 
 def _add_variant(command: argparse.ArgumentParser) -> None:

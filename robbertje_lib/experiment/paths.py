@@ -38,12 +38,12 @@ def failed_reason(folder: Path, stage: str) -> Path:
 
 def with_folders(files: Iterable[Path]) -> list[Path]:
     """`files`, and for one that stands for its folder all other files there, too."""
-    found: dict[Path, None] = {}
+    files_and_folders: dict[Path, None] = {}
     for file in files:
-        found[file] = None
+        files_and_folders[file] = None
         if file.name in STAND_FOR_FOLDERS and file.parent.is_dir():
-            found |= dict.fromkeys(sorted(other for other in file.parent.iterdir() if other.is_file()))
-    return list(found)
+            files_and_folders |= dict.fromkeys(sorted(other for other in file.parent.iterdir() if other.is_file()))
+    return list(files_and_folders)
 
 
 def with_products(outputs: Iterable[Path]) -> list[Path]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 ROWS = 2048  # how many rows oneDNN should expect; a hint only
 
 
-def available() -> bool:
+def kernels_available() -> bool:
     """Whether this PyTorch can reorder weights for oneDNN."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
@@ -30,7 +30,7 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
         if type(m) is nn.Linear and m.weight.device.type == "cpu" and m.weight.dtype == torch.float32
     ]
     try:
-        for layer in layers if available() else []:
+        for layer in layers if kernels_available() else []:
             layer.forward = _packed(layer)  # type: ignore[method-assign]
         yield
     finally:

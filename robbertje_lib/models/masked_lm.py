@@ -191,8 +191,8 @@ def _find_gather_point(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         expected = model(input_ids=ids).logits[rows, columns]
         for module in _gather_points(model):
             with contextlib.suppress(RuntimeError, IndexError, TypeError), _gathering(module, rows, columns):
-                found = model(input_ids=ids).logits[0]
-                if found.shape == expected.shape and torch.allclose(found, expected, atol=1e-4, rtol=1e-4):
+                gathered = model(input_ids=ids).logits[0]
+                if gathered.shape == expected.shape and torch.allclose(gathered, expected, atol=1e-4, rtol=1e-4):
                     return module
     return None
 

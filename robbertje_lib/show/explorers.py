@@ -90,7 +90,7 @@ def _bias(run: Run) -> pd.DataFrame:
     return table[table["form"] == "base"].astype({"model": str, "profession": str})
 
 
-def lines(run: Run) -> dict[str, int]:
+def line_choices(run: Run) -> dict[str, int]:
     """Held-out lines by number, those first on which the models differ most.
 
     The distance is that between the best and the worst model in the mean log-probability of a token. The menu shows
@@ -111,7 +111,7 @@ def line_log_probs(run: Run, line: int) -> pd.DataFrame:
     table = TokenLogProbs.read(run)
     rows = table.filter(pc.equal(table["line"], line)).to_pandas().astype({"model": str})
     if rows.empty:
-        raise UserError(f"line {line} was not scored; choose one of explorers.lines(run)")
+        raise UserError(f"line {line} was not scored; choose one of explorers.line_choices(run)")
     models = list(dict.fromkeys(rows["model"]))
     first = rows[rows["model"] == models[0]]
     tokenizer = load_evaluated(run, models[0]).tokenizer
@@ -143,7 +143,7 @@ def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:
     return {f"{example}: {_short(texts[example], SHOWN)}": str(example) for example in ordered}
 
 
-def predictions(run: Run, task: str, example: str) -> pd.DataFrame:
+def example_answers(run: Run, task: str, example: str) -> pd.DataFrame:
     """What every model and seed answered to one test example, beside the gold label.
 
     A row a model and a column a seed, the gold label in the first row. For token tasks a row a word instead, and a
@@ -167,7 +167,7 @@ def predictions(run: Run, task: str, example: str) -> pd.DataFrame:
 
 def example_predictions(run: Run, task: str, data: TaskData, example: str) -> pd.DataFrame:
     """`predictions` with the words of a token task, or the text of any other, written beside them."""
-    table = predictions(run, task, example)
+    table = example_answers(run, task, example)
     row = next(row for row in data.test if row["example_id"] == example)
     if data.kind == "token_classification":
         return table.set_axis(pd.Index(row["tokens"], name="word"))

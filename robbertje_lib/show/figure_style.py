@@ -67,7 +67,7 @@ def label(name: str) -> str:
 
 def looks(models: Iterable[str]) -> dict[str, Look]:
     """A look per model: known names have fixed colours, `merged_same_lines` is a variant of `merged`."""
-    found: dict[str, Look] = {}
+    by_name: dict[str, Look] = {}
     variants: dict[str, int] = {}
     others = iter(OTHERS * 9)
     for name in models:
@@ -75,8 +75,8 @@ def looks(models: Iterable[str]) -> dict[str, Look]:
         base = max((known for known in PALETTE if name == known or name.startswith(known + "_")), key=len, default=name)
         marker, line = VARIANTS[variants.get(base, 0) % len(VARIANTS)]
         variants[base] = variants.get(base, 0) + 1
-        found[name] = Look(PALETTE.get(base) or next(others), marker, line, label(name))
-    return found
+        by_name[name] = Look(PALETTE.get(base) or next(others), marker, line, label(name))
+    return by_name
 
 
 def styled() -> AbstractContextManager[None]:

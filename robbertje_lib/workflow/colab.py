@@ -30,7 +30,7 @@ class Lacking:
     """A requirement that this Python does not meet, and the version it has of it, if any."""
 
     requirement: str
-    found: str | None
+    installed: str | None
 
 
 def set_up(drive: bool = False) -> None:
@@ -44,7 +44,8 @@ def set_up(drive: bool = False) -> None:
     before = installed_versions()
     missing = lacking(before)
     for entry in missing:
-        print(f"installing {entry.requirement} ({f'found {entry.found}' if entry.found else 'not found'})")
+        told = f"found {entry.installed}" if entry.installed else "not found"
+        print(f"installing {entry.requirement} ({told})")
     if missing:
         _install([entry.requirement for entry in missing], constraints(before))
     after = installed_versions()
@@ -60,8 +61,8 @@ def set_up(drive: bool = False) -> None:
 def installed_versions() -> dict[str, str]:
     """Canonical name -> version of every installed distribution."""
     importlib.invalidate_caches()
-    found = importlib.metadata.distributions()
-    return {canonicalize_name(d.metadata["Name"]): d.version for d in found if d.metadata["Name"]}
+    distributions = importlib.metadata.distributions()
+    return {canonicalize_name(d.metadata["Name"]): d.version for d in distributions if d.metadata["Name"]}
 
 
 def requirements() -> list[Requirement]:
@@ -78,16 +79,16 @@ def lacking(installed: Mapping[str, str]) -> list[Lacking]:
     missing = []
     for requirement in requirements():
         name = canonicalize_name(requirement.name)
-        found = installed.get(name)
-        if found is not None and requirement.specifier.contains(found, prereleases=True):
+        version = installed.get(name)
+        if version is not None and requirement.specifier.contains(version, prereleases=True):
             continue
         if name in KEPT:
-            has = f"{name} {found}" if found else f"no {name}"
+            has = f"{name} {version}" if version else f"no {name}"
             raise UserError(
                 f"this Python has {has}, the project needs {requirement}, and this is not touched here; choose a newer "
                 "runtime version, or `make reproduce` on a machine of your own"
             )
-        missing.append(Lacking(str(requirement), found))
+        missing.append(Lacking(str(requirement), version))
     return missing
 
 

@@ -34,17 +34,17 @@ def modules_of(
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join(_plain("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code")
     waiting = _imports(ast.parse(code), package) | set(also)
-    found: set[Path] = set()
+    files: set[Path] = set()
     while waiting:
         name = waiting.pop()
         file = _file(name, package)
         parents = {name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)}
-        if file is None or file in found or parents & set(ignore):
+        if file is None or file in files or parents & set(ignore):
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        found |= {file, *_data(tree, package)}
+        files |= {file, *_data(tree, package)}
         waiting |= _imports(tree, package)
-    return sorted(found)
+    return sorted(files)
 
 
 def _plain(cell: str) -> str:
@@ -54,12 +54,12 @@ def _plain(cell: str) -> str:
 
 def _data(tree: ast.Module, package: Path) -> set[Path]:
     """The files of the package's `data/` that code spells: `DATA / "x.tsv"`, `paths.DATA / "folder" / name`."""
-    found: set[Path] = set()
+    paths_spelt: set[Path] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and ast.unparse(node.left) in {"DATA", "paths.DATA"}:
             path = package / "data" / ast.literal_eval(node.right)
-            found |= {path, *path.rglob("*")}
-    return {path for path in found if path.is_file()}
+            paths_spelt |= {path, *path.rglob("*")}
+    return {path for path in paths_spelt if path.is_file()}
 
 
 def _imports(tree: ast.Module, package: Path) -> set[str]:

@@ -24,7 +24,7 @@ MOST_NAMES = 3  # changed files that a reason names
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """A stage that Snakemake would run: how it would be called, and why, in the user's words."""
 
     call: StageCall
@@ -51,19 +51,19 @@ class Snakemake:
         """What Snakemake and its stages print."""
         return self.run.paths.run / "snakemake.log"
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[PlannedJob]:
         """What it would run, in the order of the stages. Raises `UserError` if it cannot tell."""
-        found = [self._job(event) for event in self.events("--dry-run", "--debug-dag") if event and "command" in event]
+        jobs = [self._job(event) for event in self.events("--dry-run", "--debug-dag") if event and "command" in event]
         if self.status:
             fault = " ".join(self.faults).partition('File "')[0] or "Snakemake failed "
             raise UserError(f"cannot plan the stages: {fault}(see {self.log})")
         order = self.run.profile.stages
-        return sorted(found, key=lambda job: order.index(job.stage))
+        return sorted(jobs, key=lambda job: order.index(job.stage))
 
-    def _job(self, event: Event) -> Job:
+    def _job(self, event: Event) -> PlannedJob:
         words = shlex.split(event["command"])
         call = StageCall.parse(words[words.index(MODULE) + 1 :], self.run.paths.run)
-        return Job(call, _in_words(**event["why"]))
+        return PlannedJob(call, _in_words(**event["why"]))
 
     def events(self, *options: str) -> Generator[Event | None, None, None]:
         """Run it, and yield what `snakemake_events` tells as it happens; None whenever nothing has for a while.

@@ -43,10 +43,10 @@ def explain(what: str, run: Callable[[], Run], every_source: bool = False) -> st
     place = _place(path)
     if path.suffix in {".svg", ".png"}:
         stamped = picture_metadata(path)
-        found = re.search(r"· run (\S+) ·", stamped.get("Source", ""))
-        if not found:
+        named = re.search(r"· run (\S+) ·", stamped.get("Source", ""))
+        if not named:
             raise UserError(f"{path}: this picture does not say which run it is of; give one from figures/")
-        return _Tree.of(place or paths.RunPaths(found[1], paths.output_root()), every_source).of_picture(path, stamped)
+        return _Tree.of(place or paths.RunPaths(named[1], paths.output_root()), every_source).of_picture(path, stamped)
     if place is None:
         raise UserError(f"{path}: belongs to no run; give a file below figures/ or papermill_runs/")
     return _Tree.of(place, every_source).of_file(path)
@@ -57,8 +57,8 @@ def picture_metadata(path: Path) -> dict[str, str]:
     try:
         if path.suffix == ".svg":
             root = ElementTree.parse(path).getroot()
-            found = ((key, root.find(f".//{DUBLIN_CORE}{key.lower()}")) for key in ("Title", "Description", "Source"))
-            return {key: element.text or "" for key, element in found if element is not None}
+            texts = ((key, root.find(f".//{DUBLIN_CORE}{key.lower()}")) for key in ("Title", "Description", "Source"))
+            return {key: element.text or "" for key, element in texts if element is not None}
         return dict(_png_texts(path.read_bytes()))
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"{path}: not a whole {path.suffix[1:].upper()} file ({error})") from None
@@ -307,16 +307,16 @@ def _when(record: RunRecord) -> str:
 
 def _environments(records: Sequence[RunRecord]) -> list[str]:
     """Versions and machine, once for all stages that share them."""
-    found: dict[str, list[str]] = {}
+    stages_by_state: dict[str, list[str]] = {}
     for record in records:
         versions = {"Python": record.python, **{name: record.packages.get(name) for name in PACKAGES}}
         machine = record.hardware
         hardware = ", ".join([machine.processor, f"{machine.cores} cores", *machine.gpus])
         words = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-        found.setdefault(f"{words}; {hardware}; {machine.platform}", []).append(record.stage)
-    if len(found) == 1:
-        return [f"All with {next(iter(found))}."]
-    return [f"{', '.join(stages)} with {words}." for words, stages in found.items()]
+        stages_by_state.setdefault(f"{words}; {hardware}; {machine.platform}", []).append(record.stage)
+    if len(stages_by_state) == 1:
+        return [f"All with {next(iter(stages_by_state))}."]
+    return [f"{', '.join(stages)} with {words}." for words, stages in stages_by_state.items()]
 
 
 def _group(name: str, group: Sequence[Source]) -> str:
@@ -326,10 +326,10 @@ def _group(name: str, group: Sequence[Source]) -> str:
 
 
 def _state(path: Path, recorded: str) -> str:
-    found = sha256(path)
-    if found == recorded:
-        return f"sha256 {found}, as recorded"
-    return f"sha256 {found}, edited since it was made" + (f" (recorded: {recorded[:DIGITS]})" if recorded else "")
+    digest = sha256(path)
+    if digest == recorded:
+        return f"sha256 {digest}, as recorded"
+    return f"sha256 {digest}, edited since it was made" + (f" (recorded: {recorded[:DIGITS]})" if recorded else "")
 
 
 def _recorded_name(path: Path, root: Path) -> str:

@@ -148,7 +148,7 @@ def read_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
     cells = [c for c in _code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise UserError(f"{name}: {len(cells)} cells are tagged 'parameters'; tag exactly one")
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     try:
         for statement in ast.parse(cells[0].source).body:
             if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
@@ -156,10 +156,10 @@ def read_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
             (target,) = statement.targets
             if not isinstance(target, ast.Name):
                 raise ValueError
-            found[target.id] = ast.literal_eval(statement.value)
+            defaults[target.id] = ast.literal_eval(statement.value)
     except (ValueError, SyntaxError):
         raise UserError(f"{name}: the cell tagged 'parameters' may hold only lines such as seed = 1") from None
-    return found
+    return defaults
 
 
 def check_parameters(given: Mapping[str, Any], defaults: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -79,13 +79,13 @@ def _find(name: str, known: Collection[str]) -> str:
     """The path that `name` means: itself, or the only one that ends in it."""
     if name in ELSEWHERE:
         raise UserError(f"SET {name}: cannot be set so; {ELSEWHERE[name]}")
-    found = [name] if name in known else [path for path in known if path.endswith(f".{name}")]
-    if not found:
+    meant = [name] if name in known else [path for path in known if path.endswith(f".{name}")]
+    if not meant:
         tails = {path.rpartition(".")[2] for path in known} if "." not in name else set(known)
         raise UserError(f"SET {name}: no such setting: {did_you_mean(name, tails - set(ELSEWHERE))}")
-    if len(found) > 1:
-        raise UserError(f"SET {name}: may mean {', '.join(found)}; write one of them")
-    return found[0]
+    if len(meant) > 1:
+        raise UserError(f"SET {name}: may mean {', '.join(meant)}; write one of them")
+    return meant[0]
 
 
 def _shortest(path: str, known: Collection[str]) -> str:

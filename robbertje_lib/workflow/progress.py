@@ -43,7 +43,7 @@ def earlier_times(run: Run, stages: Sequence[str]) -> dict[str, Earlier]:
     scaled. A stage that never ran is left out.
     """
     machine = _machine(hardware())
-    found: dict[str, tuple[tuple[int, str], Earlier]] = {}
+    nearest: dict[str, tuple[tuple[int, str], Earlier]] = {}
     for folder in run.paths.run.parent.glob("*/records"):
         name = folder.parent.name
         try:
@@ -55,9 +55,9 @@ def earlier_times(run: Run, stages: Sequence[str]) -> dict[str, Earlier]:
             if _machine(record.hardware) != machine:
                 continue
             rank = (_alike(name, run.paths.run_name), record.started)
-            if stage not in found or rank > found[stage][0]:
-                found[stage] = rank, Earlier(record.seconds, name)
-    return {stage: earlier for stage, (_, earlier) in found.items()}
+            if stage not in nearest or rank > nearest[stage][0]:
+                nearest[stage] = rank, Earlier(record.seconds, name)
+    return {stage: earlier for stage, (_, earlier) in nearest.items()}
 
 
 def _alike(name: str, other: str) -> int:

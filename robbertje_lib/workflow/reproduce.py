@@ -67,8 +67,8 @@ def aims(run: Run, until: str) -> list[str]:
     stages = run.profile.stages
     if not until:
         return stages
-    if found := [stage for stage in stages if until in {stage, stage.partition("-")[0]}]:
-        return found
+    if meant := [stage for stage in stages if until in {stage, stage.partition("-")[0]}]:
+        return meant
     notebooks = {stage.partition("-")[0] for stage in stages}
     raise UserError(f"UNTIL {until}: no such stage: {did_you_mean(until, notebooks | set(stages))}")
 

@@ -142,12 +142,12 @@ def _same_elsewhere(call: StageCall, inputs: Mapping[str, str]) -> Iterator[tupl
     """Runs that have made the same, and their records; first those that made it themselves, the latest first."""
     if call.stage == LAST_STAGE or not call.settings:  # its figures name the run; a call by hand says nothing
         return
-    found = []
+    candidates = []
     for path in call.run.parent.glob(f"[!.]*/records/{call.stage}.json"):
         with suppress(UserError):  # damaged, or written before records had these fields
-            found.append((path.parent.parent, RunRecord.load(path)))
-    mine = Ingredients.of_call(call, inputs) if found else None
-    for run, record in sorted(found, key=lambda pair: (pair[1].taken_from is None, pair[1].started), reverse=True):
+            candidates.append((path.parent.parent, RunRecord.load(path)))
+    mine = Ingredients.of_call(call, inputs) if candidates else None
+    for run, record in sorted(candidates, key=lambda pair: (pair[1].taken_from is None, pair[1].started), reverse=True):
         if run != call.run and Ingredients.of_record(record, run.name) == mine and _has_all(call, run, record):
             yield run, record
 

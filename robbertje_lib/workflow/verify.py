@@ -30,8 +30,8 @@ class Verification:
     def __str__(self) -> str:
         if not self.findings:
             return f"{self.files} files of {self.stages} stages: as recorded"
-        found = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
-        return "\n".join([*self.findings, f"{found} in {self.files} files of {self.stages} stages"])
+        counted = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
+        return "\n".join([*self.findings, f"{counted} in {self.files} files of {self.stages} stages"])
 
 
 def verify(run: Run) -> Verification:
@@ -45,27 +45,27 @@ def verify(run: Run) -> Verification:
     records = read_records(run.paths.run)
     if not records:
         raise UserError(f"{run.paths.run_name} has not been run below {run.paths.root}; `make reproduce` runs it")
-    found = Verification(stages=len(records))
-    found.findings += [
+    verification = Verification(stages=len(records))
+    verification.findings += [
         f"{stage}: has not run to its end; `make reproduce` runs it"
         for stage in run.profile.stages
         if stage not in records
     ]
-    found.findings += [
+    verification.findings += [
         f"records/{stage}.json: the profile has no such stage (any more)"
         for stage in records
         if stage not in run.profile.stages
     ]
     made_by = producers(records)
     hashes = {name: _hash(name, run.paths.root) for name in _names(records)}
-    found.files = len(hashes)
-    found.findings += _files(records, made_by, hashes)
-    found.findings += _stale(records, made_by)
-    found.findings += _notebooks(run, records)
-    found.findings += _profile(run, records)
-    found.findings += _frozen(run, records)
-    found.findings += _leftovers(run)
-    return found
+    verification.files = len(hashes)
+    verification.findings += _files(records, made_by, hashes)
+    verification.findings += _stale(records, made_by)
+    verification.findings += _notebooks(run, records)
+    verification.findings += _profile(run, records)
+    verification.findings += _frozen(run, records)
+    verification.findings += _leftovers(run)
+    return verification
 
 
 def _refuse_while_running(run: Run) -> None:

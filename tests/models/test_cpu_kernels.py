@@ -8,7 +8,7 @@ from robbertje_lib.models import cpu_kernels
 from robbertje_lib.models.cpu_kernels import packed_weights
 
 
-@pytest.mark.skipif(not cpu_kernels.available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.skipif(not cpu_kernels.kernels_available(), reason="this PyTorch has no oneDNN")
 @pytest.mark.parametrize("bias", [True, False])
 def test_products_agree(bias: bool) -> None:
     layer = nn.Linear(33, 70, bias=bias)
@@ -22,7 +22,7 @@ def test_products_agree(bias: bool) -> None:
 def test_the_model_is_restored_even_after_an_error() -> None:
     model = nn.Sequential(nn.Linear(3, 3))
     with pytest.raises(ZeroDivisionError), packed_weights(model):
-        assert ("forward" in model[0].__dict__) == cpu_kernels.available()
+        assert ("forward" in model[0].__dict__) == cpu_kernels.kernels_available()
         raise ZeroDivisionError
     assert "forward" not in model[0].__dict__
 

@@ -59,7 +59,7 @@ def test_the_line_on_which_models_differ_most_comes_first(scored: Run) -> None:
     TokenLogProbs.write(run, two)
     Path(run.paths.held_out).parent.mkdir(parents=True)
     Path(run.paths.held_out).symlink_to(scored.paths.held_out)
-    lines = explorers.lines(run)
+    lines = explorers.line_choices(run)
     assert next(iter(lines.values())) == 3
     assert sorted(lines.values()) == list(range(6))
     assert next(iter(lines)).startswith("3: ")
@@ -159,7 +159,7 @@ def test_a_text_shows_gold_and_the_label_of_every_seed(run: Run) -> None:
     assert table.columns[0][0].endswith("… (380 more)") and table.columns[0][1] == "seed 1"
     assert "<b>" not in table.to_html()
     with pytest.raises(UserError, match="no test example 'c'"):
-        explorers.predictions(run, "dbrd", "c")
+        explorers.example_answers(run, "dbrd", "c")
     with pytest.raises(UserError, match="other test examples"):
         explorers.examples(
             run, "dbrd", _data("dbrd", [{"example_id": "x", "text": "Nieuw.", "label": "ja"}], "text_classification")

@@ -37,7 +37,7 @@ def test_where_everything_is_installed_nothing_is_missing() -> None:
 
 def test_exactly_what_is_absent_or_out_of_range_is_installed() -> None:
     missing = {
-        canonicalize_name(Requirement(entry.requirement).name): entry.found for entry in colab.lacking(PREINSTALLED)
+        canonicalize_name(Requirement(entry.requirement).name): entry.installed for entry in colab.lacking(PREINSTALLED)
     }
     assert set(missing) == set(DECLARED) - {"torch", "numpy", "pandas", "scipy", "packaging"}
     assert missing["transformers"] == "4.57.1" and missing["datasets"] == "4.0.0"

@@ -17,7 +17,7 @@ def model_scores_table(result: SignificanceResult) -> pd.DataFrame:
     return pd.DataFrame(table).rename_axis("model")
 
 
-def length_table(result: SignificanceResult, task: str) -> pd.DataFrame:
+def scores_by_length_table(result: SignificanceResult, task: str) -> pd.DataFrame:
     """One task's score with its 95 % interval, by model and by length of the test example in tokens."""
     scores = result.by_length[task]
     rows = {

@@ -44,7 +44,7 @@ def test_scores_and_comparisons(run: Run, compared: SignificanceResult) -> None:
 
 
 def test_lengths_of_one_task(run: Run, compared: SignificanceResult) -> None:
-    table = significance.length_table(compared, "dbrd")
+    table = significance.scores_by_length_table(compared, "dbrd")
     assert len(table) == len(run.profile.models) and table.index.name == "DBRD"
     assert sum(int(column.split("n = ")[1].rstrip(")")) for column in table.columns) == 60
 
