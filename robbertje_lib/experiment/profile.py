@@ -457,7 +457,8 @@ class Profile(Section):
             yield from self._misfits_of_teacher(self.teacher)
         for task, settings in self.finetuning.tasks.items():
             if (settings.data == "known_answer") != (self.text == "known_answer"):
-                yield f"finetuning.tasks.{task}.data: '{settings.data}' does not go with text: {self.text}"
+                wanted = "say known_answer" if self.text == "known_answer" else "name data that is real"
+                yield f"finetuning.tasks.{task}.data: '{settings.data}' does not go with text: {self.text}; {wanted}"
         if self.text == "known_answer" and self.corpus.sources != ["known_answer"]:
             yield "corpus.sources: text 'known_answer' takes the source 'known_answer' alone"
         if self.text != "known_answer" and "known_answer" in self.corpus.sources:

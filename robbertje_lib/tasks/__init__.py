@@ -3,9 +3,10 @@
 A task of your own is one new file in this folder, here `feest.py`, and one line below `finetuning.tasks` in the
 profile, `feest: {data: mine}` (`known_answer` where the profile's text is):
 
-    from robbertje_lib.tasks import Examples, Task
+    from robbertje_lib.experiment.profile import TaskSettings
+    from robbertje_lib.tasks import Examples, Task, TaskSource
 
-    def read(settings, source):
+    def read(settings: TaskSettings, source: TaskSource) -> Examples:
         rows = [{"example_id": "1", "text": "Wat een feest.", "label": "positive"}, ...]
         return Examples(labels=("negative", "positive"), splits={"train": rows, "validation": ..., "test": ...})
 

@@ -8,6 +8,7 @@ from robbertje_lib.corpus.arms import check_arms
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.profile import load_profile
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.show import figures
 from robbertje_lib.tasks import check_tasks
 from robbertje_lib.workflow.overrides import override
 
@@ -16,9 +17,10 @@ def resolve(profile: str, budget: float = 1.0, assignments: str = "") -> Run:
     """The run that PROFILE, BUDGET and SET mean; nothing is written.
 
     profile: a name in `profiles/`, a YAML file, or the frozen profile of a run. Raises `UserError` for a bad profile or
-    setting, and for an arm or a task that there is not.
+    setting, and for an arm, a task or a figure that is not right.
     """
     resolved = override(profile, assignments, budget) if assignments.strip() else load_profile(profile, budget)
     check_arms(resolved)  # what the schema cannot know: whether there is a module for each thing that is named
     check_tasks(resolved.finetuning.tasks)
+    figures.all_figures()
     return Run(resolved, paths.RunPaths(resolved.run_name, paths.output_root()))

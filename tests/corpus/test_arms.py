@@ -47,8 +47,8 @@ def test_an_arm_is_the_same_whatever_others_there_are() -> None:
 
 
 def test_every_arm_says_what_it_is() -> None:
-    assert set(arms.all_arms()) == set(ARMS)
-    assert [name for name, arm in arms.all_arms().items() if arm.merges] == ["merged"]
+    assert set(ARMS) <= set(arms.all_arms())
+    assert [name for name in ARMS if arms.get_arm(name).merges] == ["merged"]
     assert all(arm.description for arm in arms.all_arms().values())
 
 

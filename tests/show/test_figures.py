@@ -21,6 +21,7 @@ from robbertje_lib.conclusions.time_to_quality import compare_recipes
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import load_profile
 from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.corpus import ArmResult
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult, PronounProbe
 from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
@@ -104,7 +105,8 @@ def test_a_file_that_is_not_named_is_refused(run: Run) -> None:
 def test_a_figure_of_ones_own_is_one_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "parameters.py").write_text(OWN, encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
-    assert figures.expected(run.profile)[-2:] == ["claims", "parameters"]
+    names = figures.expected(run.profile)
+    assert names.index("claims") < names.index("parameters")
     saved = [figures.draw(run, name) for name in ("parameters", "claims")]
     report = unescape(write_report(run).read_text(encoding="utf-8"))
     assert 0 < report.index(f'alt="{saved[1].caption}"') < report.index('alt="Parameters of every model."')
@@ -120,6 +122,8 @@ def test_what_a_profile_leads_to(run: Run, real_run: Run) -> None:
     assert figures.expected(run.profile) == figures.available(run)
     assert names - set(figures.available(run)) == {"time_to_quality"}  # smoke has one recipe
     assert names - set(figures.available(real_run)) == {"planted_bias"}
+    of_arms = figures.Figure("arms", "Every arm.", (ArmResult,), lambda results: new_figure())
+    assert of_arms.files(run) == [ArmResult.path(run, arm=arm) for arm in run.profile.corpus.arms]
     released = set(figures.expected(load_profile("published")))
     assert names - released == {"loss_curves", "time_to_quality", "planted_bias"}
 

@@ -223,7 +223,7 @@ def _write_corpus(run: Run) -> None:
         held_out=_store("held_out"),
         teacher=_store("teacher") if own_teacher else None,
     ).write(run)
-    for arm in dict.fromkeys(student.arm for student in run.profile.students.values()):
+    for arm in run.profile.corpus.arms:
         corpus.ArmResult(
             arm=arm,
             asked_bytes=1_000_000,

@@ -2,10 +2,15 @@
 
 An arm of your own is one new file in this folder, here `reversed.py`, and its name in the profile's `corpus.arms`:
 
+    from collections.abc import Iterator, Sequence
+    import numpy as np
     from robbertje_lib.corpus.arms import Arm
-    from robbertje_lib.corpus.lines import document_lines
+    from robbertje_lib.corpus.lines import Line, SplitDocument, document_lines
+    from robbertje_lib.experiment.profile import Corpus
 
-    def lines(documents, settings, generator):
+    def lines(
+        documents: Sequence[SplitDocument], settings: Corpus, generator: np.random.Generator
+    ) -> Iterator[Line]:
         return (line for document in documents for line in reversed(list(document_lines([document]))))
 
     ARM = Arm(name="reversed", description="documents one after the other, each from its end", lines=lines)

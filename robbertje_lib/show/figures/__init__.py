@@ -3,10 +3,10 @@
 A figure of your own is one new file in this folder, here `parameters.py`; stage 90 draws it, the report shows it:
 
     from robbertje_lib.experiment.results.efficiency import EfficiencyResult
-    from robbertje_lib.show.figure_style import new_figure
-    from robbertje_lib.show.figures import Figure
+    from robbertje_lib.show.figure_style import Picture, new_figure
+    from robbertje_lib.show.figures import Figure, Results
 
-    def plot(results):
+    def plot(results: Results) -> Picture:
         models = results[EfficiencyResult].models
         fig = new_figure()
         fig.subplots().barh(list(models), [model.parameters for model in models.values()])
@@ -70,10 +70,9 @@ def _files(need: Need, profile: Profile) -> list[dict[str, str]]:
     """What stands in the braces of `need.where`, for each such file that a run of the profile writes."""
     if need is TeacherResult and not isinstance(profile.teacher, TeacherTraining):
         return []
-    for brace, names in (("task", profile.finetuning.tasks), ("student", profile.trained)):
-        if f"{{{brace}}}" in need.where:
-            return [{brace: name} for name in names]
-    return [{}]
+    named = {"task": profile.finetuning.tasks, "student": profile.trained, "arm": profile.corpus.arms}
+    brace = re.search(r"{(\w+)}", need.where)
+    return [{brace[1]: name} for name in named[brace[1]]] if brace else [{}]
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Figure:
     """One figure.
 
     `caption`: one or two sentences that stand in for the picture. `needs`: the result files that `plot` reads; where
-    there is one a task or student, all of them. `applies`: whether a run of this profile has the figure at all;
+    there is one a task, student or arm, all of them. `applies`: whether a run of this profile has the figure at all;
     `lacking` says what such a run lacks otherwise. `order`: the place in the report; figures of your own need
     none, come last, and are shown by the last cells of notebook 90.
     """
