@@ -1,7 +1,7 @@
 # The front door. The first target you run makes .venv and installs into it; there is no other step.
 
 PROFILE ?= demo
-BUDGET ?= 1
+BUDGET ?=
 # Settings of the profile to change, such as SET="merge_probability=0.3 seeds=5".
 SET ?=
 # A stage, or a notebook for all of its stages: only this runs, and what it needs.

@@ -175,7 +175,7 @@ rule pseudo_perplexity:
     input:
         notebook=notebook("40_pseudo_perplexity"),
         modules=modules("40_pseudo_perplexity"),
-        results=[*CORPUS, HELD_OUT, *MODELS],
+        results=[CORPUS[0], HELD_OUT, *MODELS],
     output:
         results=COMPARED["pseudo_perplexity"],
         notebook=executed("40_pseudo_perplexity"),
@@ -235,8 +235,11 @@ rule significance:
         record=record("70_significance"),
     params:
         parameters=parameters(),
-        digest=profile.digest("seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias"),
+        digest=profile.digest(
+            "seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias", *(f"students.{name}" for name in profile.students)
+        ),
         models=EVALUATED,
+        tasks=TASKS,
     threads: HALF
     shell: RUN
 

@@ -80,14 +80,15 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _add_variant(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--budget", default="1", help="scales training, text and evaluation sizes, up to 1")
+    command.add_argument("--budget", default="", help="scales training, text and evaluation sizes, up to 1")
     command.add_argument(
         "--set", action="append", default=[], metavar="SETTINGS", help='such as "merge_probability=0.3 seeds=5"'
     )
 
 
 def _run(options: argparse.Namespace) -> Run:
-    return resolve(options.profile, _number("BUDGET", options.budget), " ".join(options.set))
+    budget = _number("BUDGET", options.budget) if options.budget else None  # a frozen profile has its own
+    return resolve(options.profile, budget, " ".join(options.set))
 
 
 def _number(name: str, text: str) -> float:

@@ -85,7 +85,7 @@ def _tasks(run: Run, significance: SignificanceResult) -> Iterator[InstrumentChe
 
 def _best_possible(run: Run, task: str) -> float:
     # Imported here: only known-answer profiles need the generator, and reading a task loads datasets.
-    from robbertje_lib.known_answer import bayes_accuracy
+    from robbertje_lib.known_answer.labels import bayes_accuracy
     from robbertje_lib.tasks import TaskSource, load_task
 
     tasks = run.profile.finetuning.tasks

@@ -1,7 +1,7 @@
 """How much sooner does one recipe reach what the published recipe ends with?
 
 Two students of the same arm, selection and shape differ in their recipe alone. Both are watched on the same held-out
-lines (`training.HeldOut`); the clock stands still while they are evaluated.
+lines (`held_out.HeldOut`); the clock stands still while they are evaluated.
 """
 
 from collections.abc import Mapping

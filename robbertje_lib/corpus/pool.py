@@ -16,7 +16,7 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.corpus import SourceRead
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.sources import KNOWN_ANSWER
-from robbertje_lib.known_answer import generate_documents
+from robbertje_lib.known_answer.documents import generate_documents
 
 # Text to choose from, as a multiple of an arm: with none to spare, the head of every arm would be the same text.
 POOL = 4

@@ -57,11 +57,11 @@ def probe_models(run: Run, also: str = "", progress: Report = print) -> ProbeRes
 
 
 def _planted_probe(run: Run) -> tuple[Sequence[str], list[Profession]]:
-    from robbertje_lib import known_answer  # a generator that runs on real text have no use for
+    from robbertje_lib.known_answer import bias  # a generator that runs on real text have no use for
 
-    planted = known_answer.planted_bias(run.profile.gender_bias.planted_strength)
+    planted = bias.planted_bias(run.profile.gender_bias.planted_strength)
     # The planted P(zij) on the scale of associated gender: -1 is always zij, +1 always hij.
-    return known_answer.probe_templates(), [Profession(name, name, None, 1 - 2 * p) for name, p in planted.items()]
+    return bias.probe_templates(), [Profession(name, name, None, 1 - 2 * p) for name, p in planted.items()]
 
 
 def _drawn_pairs(run: Run) -> list[Pair]:

@@ -141,9 +141,9 @@ def score_models(
         progress(f"{name}: PPPL {summary.corpus:,.1f}, {summary.tokens:,} tokens in {summary.seconds:.1f} s")
     teacher, floor = models["teacher"], None
     if run.profile.text == "known_answer":  # text whose every conditional we know
-        from robbertje_lib import known_answer  # a generator that runs on real text have no use for
+        from robbertje_lib.known_answer import truth  # a generator that runs on real text have no use for
 
-        floor = known_answer.floor(lines, run.profile.gender_bias.planted_strength)
+        floor = truth.floor(lines, run.profile.gender_bias.planted_strength)
     result = PseudoPerplexityResult(
         lines=teacher.lines,
         tokens=teacher.tokens,

@@ -482,9 +482,13 @@ class Profile(Section):
     @property
     def stamp(self) -> str:
         """What every figure says of its origin."""
-        origin = "real Dutch" if self.text == "real" else "known-answer Dutch, not a replication"
         budget = "" if self.budget == 1 else f", budget {self.budget:g}"
-        return f"profile {self.name}{budget} ({origin})"
+        return f"profile {self.name}{budget} ({self.origin})"
+
+    @property
+    def origin(self) -> str:
+        """What the text is, and thereby what may be concluded."""
+        return "real Dutch" if self.text == "real" else "known-answer Dutch, not a replication"
 
     @property
     def models(self) -> list[str]:

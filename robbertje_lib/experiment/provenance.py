@@ -32,6 +32,11 @@ def python_version() -> str:
     return platform.python_version()
 
 
+def asked_precision() -> str | None:
+    """The arithmetic that the user asked for, of training and fine-tuning alike; None for whichever is faster here."""
+    return os.environ.get("ROBBERTJE_PRECISION") or None
+
+
 def package_versions() -> dict[str, str]:
     """Every installed distribution and its version, by name."""
     versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}

@@ -188,7 +188,7 @@ def main() -> None:
     """Write DIVERGENCES.md from the results of a run."""
     parser = argparse.ArgumentParser(prog="python -m robbertje_lib.show.divergences", description=main.__doc__)
     parser.add_argument("profile", help="a name in robbertje_lib/profiles, or the path of a YAML file")
-    parser.add_argument("--budget", type=float, default=1.0, help="as in the run")
+    parser.add_argument("--budget", type=float, help="as in the run")
     arguments = parser.parse_args()
     try:
         print(write_divergences(open_run(arguments.profile, arguments.budget)))

@@ -200,21 +200,24 @@ def save_figure(fig: Picture, run: Run, name: str, caption: str) -> SavedFigure:
     files = {kind: run.paths.figures / f"{name}.{kind}" for kind in metadata}
     for kind, path in files.items():
         with atomic_path(path) as temporary:
-            _write(fig, run, temporary, format=kind, metadata=metadata[kind])
+            _write(fig, told["Source"], temporary, format=kind, metadata=metadata[kind])
     return SavedFigure(name, caption, files["svg"], files["png"])
 
 
 def inline(fig: Picture, run: Run, caption: str) -> Image:
-    """The same picture for a notebook, with the caption as alt text; nothing is saved."""
+    """The same picture for a notebook, with the caption as alt text; nothing is saved.
+
+    Its stamp names no run: another one may take the notebook over.
+    """
     from IPython.display import Image
 
     png = BytesIO()
-    _write(fig, run, png, format="png")
+    _write(fig, run.profile.origin, png, format="png")
     return Image(png.getvalue(), width=SHOWN_WIDTH, alt=caption)
 
 
-def _write(fig: Picture, run: Run, file: Path | BytesIO, **kind: Any) -> None:
+def _write(fig: Picture, source: str, file: Path | BytesIO, **kind: Any) -> None:
     with styled():
         if not any(text.get_gid() == "stamp" for text in fig.texts):
-            fig.text(0.0, -0.01, stamp(run), gid="stamp", fontsize=6, color=GREY, va="top")
+            fig.text(0.0, -0.01, source, gid="stamp", fontsize=6, color=GREY, va="top")
         fig.savefig(file, dpi=180, bbox_inches="tight", pad_inches=0.08, **kind)

@@ -84,11 +84,11 @@ def known_answer_examples(task: str, labels: tuple[str, ...], settings: TaskSett
 
     Raises `UserError` when the profile leaves a size open: the generator never runs out.
     """
-    from robbertje_lib import known_answer
+    from robbertje_lib.known_answer.labels import task_examples
 
     sizes = {split: size for split, size in settings.sizes.items() if size is not None}
     missing = [split for split in SPLITS if split not in sizes]
     if missing:
         raise UserError(f"finetuning.tasks.{task}.{missing[0]}: known_answer needs a size; give a number")
-    rows = known_answer.task_examples(task, sizes, source.seed, bias_strength=source.planted_strength)
+    rows = task_examples(task, sizes, source.seed, bias_strength=source.planted_strength)
     return Examples(labels, rows)

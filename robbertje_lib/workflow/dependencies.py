@@ -65,7 +65,13 @@ def _data(tree: ast.Module, package: Path) -> set[Path]:
 def _imports(tree: ast.Module, package: Path) -> set[str]:
     """Modules of the package that code imports, at any depth, named from the package down (`tasks.ner`)."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in (node for node in ast.walk(tree) if id(node) not in typing_only):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

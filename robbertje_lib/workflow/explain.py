@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import read_json, sha256
+from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import LAST_STAGE, is_there
 from robbertje_lib.experiment.provenance import commit, producers, read_records
+from robbertje_lib.experiment.results.claims import ClaimsResult, ClaimVerdict
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.sources import Source, catalogue
@@ -155,20 +156,20 @@ class _Tree:
     def of_key(self, key: str) -> str:
         """From a claim or an instrument of `claims.json`."""
         path = self.place.result("claims.json")
-        content = read_json(path)
+        content = ClaimsResult.load(path)
         wanted = _plain(key.removeprefix("claims.").removeprefix("instruments."))
-        claims = [row for row in content["claims"] if _plain(row["id"]) == wanted]
-        instruments = [row for row in content["instruments"] if _plain(row["instrument"]) == wanted]
+        claims = [row for row in content.claims if _plain(row.id) == wanted]
+        instruments = [row for row in content.instruments if _plain(row.instrument) == wanted]
         if not claims and not instruments:
-            known = [f"claims.{row['id']}" for row in content["claims"]]
-            known += [f"instruments.{_plain(row['instrument'])}" for row in content["instruments"]]
+            known = [f"claims.{row.id}" for row in content.claims]
+            known += [f"instruments.{_plain(row.instrument)}" for row in content.instruments]
             raise UserError(f"'{key}' is no file, claim or instrument: {did_you_mean(key, dict.fromkeys(known))}")
         for row in claims:
             self._claim(row)
-        for row in instruments:
-            passed = "passed" if row["passed"] else "failed"
-            self._say(0, f"{row['instrument']}: {passed}; planted {row['planted']}; read {row['read']}")
-            self._say(1, row["detail"])
+        for check in instruments:
+            passed = "passed" if check.passed else "failed"
+            self._say(0, f"{check.instrument}: {passed}; planted {check.planted}; read {check.read}")
+            self._say(1, check.detail)
         stage = producers(self.records).get(_recorded_name(path, self.place.root), LAST_STAGE)
         self._say(0, "")
         recorded = self._record(stage).outputs.get(_recorded_name(path, self.place.root), "")
@@ -176,15 +177,14 @@ class _Tree:
         self._stage(1, stage)
         return self._whole()
 
-    def _claim(self, row: Mapping[str, Any]) -> None:
-        self._say(0, f"{row['id']} ({row['setting']}): {row['claim']}")
-        self._say(1, f"test: {row['test']}")
-        unit = "" if row["unit"] is None else f" {row['unit']}"
-        if row["ours"] is not None:
-            interval = " to ".join(f"{bound:.3g}" for bound in row["interval"] or [])
-            self._say(1, f"ours: {row['ours']:.3g}{unit}{f' (interval {interval})' if interval else ''}")
-        self._say(1, f"{row['verdict']}: {row['reason']}")
-        self._say(1, f"published: {row['published']}")
+    def _claim(self, row: ClaimVerdict) -> None:
+        self._say(0, f"{row.id} ({row.setting}): {row.claim}")
+        self._say(1, f"test: {row.test}")
+        if row.ours is not None:
+            interval = " to ".join(f"{bound:.3g}" for bound in row.interval or [])
+            self._say(1, f"ours: {row.ours:.3g} {row.unit}{f' (interval {interval})' if interval else ''}")
+        self._say(1, f"{row.verdict}: {row.reason}")
+        self._say(1, f"published: {row.published}")
 
     def _drawn_from(self, figure: str, inputs: Mapping[str, str]) -> dict[str, str]:
         """Of what stage 90 read, the files that this figure shows."""

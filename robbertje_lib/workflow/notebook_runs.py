@@ -8,6 +8,8 @@ under a temporary name, checks that every cell ran, and renames. Only the run re
 import ast
 import contextlib
 import datetime
+import hashlib
+import json
 import math
 import os
 import sys
@@ -103,12 +105,15 @@ def _run(
 ) -> RunRecord:
     """Execute the notebook that was prepared as `running`; the record of that, not written yet."""
     notebook, modules = sha256(call.notebook), _hashes(call.modules, f"{call.stage}: module")
+    begun = call.run / "checkpoints" / f"{call.stage}.begun"
+    patchwork = _begins(begun, notebook, modules, call.settings, read)
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     with PeakMemory() as memory:
         _execute(call.notebook, running, failed, call.stage, call.threads)
     seconds = time.monotonic() - clock
     written = _hashes(paths.with_products(call.outputs), f"{call.stage} ran, but its output")
     _keep(running, call)
+    begun.unlink()
     return RunRecord(
         stage=call.stage,
         notebook=recorded_name(call.notebook),
@@ -124,6 +129,8 @@ def _run(
         packages=provenance.package_versions(),
         hardware=provenance.hardware(),
         threads=call.threads,
+        precision=provenance.asked_precision(),
+        patchwork=patchwork,
         started=started.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
         peak_memory_bytes=memory.peak_bytes,
@@ -131,6 +138,20 @@ def _run(
         outputs=written,
         taken_from=None,
     )
+
+
+def _begins(begun: Path, *ingredients: Any) -> bool:
+    """Note what a stage begins with; whether it goes on from what others had begun, and were stopped in.
+
+    A checkpoint is taken up by newer code and packages, too; what comes of that is nobody else's result.
+    """
+    mine = [*ingredients, provenance.python_version(), provenance.package_versions(), provenance.asked_precision()]
+    digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()
+    if begun.is_file():
+        return begun.read_text(encoding="utf-8") != digest
+    with artefacts.atomic_path(begun) as temporary:
+        temporary.write_text(digest, encoding="utf-8")
+    return False
 
 
 def _keep(running: Path, call: StageCall) -> None:

@@ -14,6 +14,7 @@ from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.record import Hardware
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import clock, duration, gigabytes, short
+from robbertje_lib.show import figures
 
 HEARTBEAT = 300  # seconds between lines while a long stage runs and nobody watches a terminal
 BAR = 20  # characters
@@ -178,7 +179,7 @@ def conclude(run: Run, seconds: float, wanted: Sequence[str]) -> None:
         print(f"Look first at {', '.join(short(run.paths.notebook(stage)) for stage in wanted)}")
         return
     print(f"Look first at {short(run.paths.figures / 'report.html')}")
-    if figures := sorted(path.stem for path in run.paths.figures.glob("*.svg")):
-        print(f"{len(figures)} figures (SVG and PNG) in {short(run.paths.figures)}: {', '.join(figures)}")
+    drawn = figures.expected(run.profile)
+    print(f"{len(drawn)} figures (SVG and PNG) in {short(run.paths.figures)}: {', '.join(drawn)}")
     if run.profile.text == "known_answer" and (wrong := failed(ClaimsResult.read(run).instruments)):
         print(f"warning: these instruments did not read back the known answer: {', '.join(wrong)}", file=sys.stderr)

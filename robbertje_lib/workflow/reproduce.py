@@ -124,7 +124,6 @@ def disk_needed(profile: Profile) -> int:
     """Bytes a run takes, roughly: token stores, models, and the checkpoints of the training that is under way."""
     trained = isinstance(profile.teacher, TeacherTraining)
     stores = len(profile.arms) + 4 * trained  # the teacher's text is that of four arms
-    text = stores * profile.corpus.arm_megabytes * 1e6 * 3  # the lines, four bytes a token, temporary copies
     if isinstance(profile.teacher, TeacherTraining):
         width = profile.teacher.hidden
         weights = (profile.tokenizer.vocabulary + 12 * profile.teacher.layers * width) * width * 4

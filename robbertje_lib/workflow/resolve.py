@@ -13,13 +13,17 @@ from robbertje_lib.tasks import check_tasks
 from robbertje_lib.workflow.overrides import override
 
 
-def resolve(profile: str, budget: float = 1.0, assignments: str = "") -> Run:
+def resolve(profile: str, budget: float | None = None, assignments: str = "") -> Run:
     """The run that PROFILE, BUDGET and SET mean; nothing is written.
 
     profile: a name in `profiles/`, a YAML file, or the frozen profile of a run. Raises `UserError` for a bad profile or
     setting, and for an arm, a task or a figure that is not right.
     """
-    resolved = override(profile, assignments, budget) if assignments.strip() else load_profile(profile, budget)
+    resolved = (
+        override(profile, assignments, 1.0 if budget is None else budget)
+        if assignments.strip()
+        else load_profile(profile, budget)
+    )
     check_arms(resolved)  # what the schema cannot know: whether there is a module for each thing that is named
     check_tasks(resolved.finetuning.tasks)
     figures.all_figures()

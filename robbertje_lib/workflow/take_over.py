@@ -34,6 +34,7 @@ class Ingredients:
     python: str
     packages: dict[str, str]
     machine: tuple[str, int, list[str]]
+    precision: str | None
 
     @classmethod
     def of_call(cls, call: StageCall, inputs: Mapping[str, str]) -> "Ingredients":
@@ -43,6 +44,7 @@ class Ingredients:
         return cls(
             sha256(call.notebook), modules, list(call.settings), inputs, call.threads,
             provenance.python_version(), provenance.package_versions(), _machine(provenance.hardware()),
+            provenance.asked_precision(),
         )  # fmt: skip
 
     @classmethod
@@ -51,7 +53,7 @@ class Ingredients:
         inputs = _within_run(record.inputs, run)
         return cls(
             record.notebook_sha256, record.modules, record.settings, inputs, record.threads,
-            record.python, record.packages, _machine(record.hardware),
+            record.python, record.packages, _machine(record.hardware), record.precision,
         )  # fmt: skip
 
 
@@ -70,7 +72,8 @@ def foresee(calls: Iterable[StageCall]) -> dict[str, str]:
     taken: dict[str, str] = {}
     made: dict[Path, str | None] = {}  # by these stages: the hash of a file that will be taken, None for any other
     for call in calls:
-        inputs = _expected(call.inputs, made)
+        # Hashing what a stage reads takes long where models are large: only where there is something to compare with.
+        inputs = _expected(call.inputs, made) if _elsewhere(call) else None
         made |= dict.fromkeys(call.outputs)
         for run, record in _same_elsewhere(call, inputs) if inputs is not None else ():
             files = _files(call, run, record)
@@ -109,6 +112,7 @@ def take_over(
         call.record.unlink(missing_ok=True)
         with suppress(_OtherContent, OSError):
             _bring(run, call, _files(call, run, record))
+            _readdress(call.executed, run.name, call.run.name)
             outputs = _within_run(record.outputs, run.name, f"{recorded_name(call.run)}/")
             changed = {
                 "parameters": parameters,
@@ -116,6 +120,7 @@ def take_over(
                 "profile_digest": profile.digest() if profile else None,
                 "inputs": inputs,
                 "outputs": outputs,
+                "executed_sha256": sha256(call.executed),
                 "taken_from": run.name,
             }
             return record.model_copy(update=changed)
@@ -140,16 +145,22 @@ class _OtherContent(Exception):
 
 def _same_elsewhere(call: StageCall, inputs: Mapping[str, str]) -> Iterator[tuple[Path, RunRecord]]:
     """Runs that have made the same, and their records; first those that made it themselves, the latest first."""
+    candidates = _elsewhere(call)
+    mine = Ingredients.of_call(call, inputs) if candidates else None
+    for run, record in sorted(candidates, key=lambda pair: (pair[1].taken_from is None, pair[1].started), reverse=True):
+        if Ingredients.of_record(record, run.name) == mine and _has_all(call, run, record):
+            yield run, record
+
+
+def _elsewhere(call: StageCall) -> list[tuple[Path, RunRecord]]:
+    """Other runs that have done the stage, and their records, but for those that finished what other code had begun."""
     if call.stage == LAST_STAGE or not call.settings:  # its figures name the run; a call by hand says nothing
-        return
+        return []
     candidates = []
     for path in call.run.parent.glob(f"[!.]*/records/{call.stage}.json"):
         with suppress(UserError):  # damaged, or written before records had these fields
             candidates.append((path.parent.parent, RunRecord.load(path)))
-    mine = Ingredients.of_call(call, inputs) if candidates else None
-    for run, record in sorted(candidates, key=lambda pair: (pair[1].taken_from is None, pair[1].started), reverse=True):
-        if run != call.run and Ingredients.of_record(record, run.name) == mine and _has_all(call, run, record):
-            yield run, record
+    return [(run, record) for run, record in candidates if run != call.run and not record.patchwork]
 
 
 def _has_all(call: StageCall, run: Path, record: RunRecord) -> bool:
@@ -177,6 +188,13 @@ def _bring(run: Path, call: StageCall, files: Mapping[str, str]) -> None:
             _copy(run / name, target, link=call.run / name not in (*call.outputs, call.executed))
             if sha256(target) != digest:
                 raise _OtherContent
+
+
+def _readdress(executed: Path, old: str, new: str) -> None:
+    """Let a notebook name the profile of its own run: who runs it by hand must not write into the other one."""
+    theirs, own = (f"papermill_runs/{run}/{paths.FROZEN_PROFILE}" for run in (old, new))
+    with artefacts.atomic_path(executed) as temporary:
+        temporary.write_text(executed.read_text(encoding="utf-8").replace(theirs, own), encoding="utf-8")
 
 
 def _unit(name: Path, folders: Iterable[Path]) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 
-from robbertje_lib import known_answer, tasks
+from robbertje_lib import tasks
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.evaluation import finetuning, finetuning_trainer
 from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, Outcome
@@ -15,6 +15,7 @@ from robbertje_lib.experiment import profile
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.finetuning import HyperParameters, Predictions, TaskScores
 from robbertje_lib.experiment.run import Run, open_run
+from robbertje_lib.known_answer import labels
 from robbertje_lib.models import shapes
 from robbertje_lib.tasks.metrics import majority_baseline, task_score
 
@@ -22,7 +23,7 @@ SIZES = {"train": 48, "validation": 16, "test": 24}
 
 
 def bpe(maximum_length: int) -> PreTrainedTokenizerFast:
-    lines = [row["text"] for row in known_answer.task_examples("dbrd", SIZES, 1)["train"]]
+    lines = [row["text"] for row in labels.task_examples("dbrd", SIZES, 1)["train"]]
     return train_tokenizer(lines, profile.Tokenizer(vocabulary=400, maximum_length=maximum_length))
 
 

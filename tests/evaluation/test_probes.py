@@ -10,7 +10,7 @@ from robbertje_lib.experiment.paths import RunPaths
 from robbertje_lib.experiment.profile import load_profile
 from robbertje_lib.experiment.results.gender_bias import CrowsPairsScores, DiscoFills, ProbeResult, PronounProbe
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.known_answer import planted_bias
+from robbertje_lib.known_answer.bias import planted_bias
 from robbertje_lib.show.tables.gender_bias import probe_table
 from tests.evaluation.test_evaluation_stages import untrained_run
 from tests.support.small_models import save_small_model

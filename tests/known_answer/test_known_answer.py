@@ -8,8 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from robbertje_lib import known_answer
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.known_answer import bias as known_bias
+from robbertje_lib.known_answer import documents as known_documents
+from robbertje_lib.known_answer import labels as known_labels
+from robbertje_lib.known_answer import model as known_model
 from robbertje_lib.known_answer.documents import KnownDocument
 from robbertje_lib.known_answer.lexicon import STANCES, build_lexicon, default_lexicon
 
@@ -21,7 +24,7 @@ BARE = {inflected: bare for bare, inflected in LEXICON.inflected.items()}
 
 @pytest.fixture(scope="module")
 def documents() -> list[KnownDocument]:
-    return list(known_answer.generate(seed=5, count=1200))
+    return list(known_documents.generate(seed=5, count=1200))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_a_document_keeps_to_its_topic(documents: list[KnownDocument]) -> None:
 
 
 def test_lines_are_tokenised_and_documents_as_long_as_promised(documents: list[KnownDocument]) -> None:
-    vocabulary = set(known_answer.vocabulary())
+    vocabulary = set(known_model.vocabulary())
     for document in documents:
         assert 3 <= len(document.sentences) <= 15
         for sentence in document.sentences:
@@ -115,7 +118,7 @@ def test_lines_are_tokenised_and_documents_as_long_as_promised(documents: list[K
 def test_the_lexicon_is_as_large_as_promised() -> None:
     assert len(LEXICON.articles) >= 600
     assert len(LEXICON.occupations) >= 60
-    assert 1500 <= len(known_answer.vocabulary()) <= 2500
+    assert 1500 <= len(known_model.vocabulary()) <= 2500
 
 
 def test_a_lexicon_that_contradicts_itself_is_refused() -> None:
@@ -139,7 +142,7 @@ def test_a_lexicon_that_contradicts_itself_is_refused() -> None:
 
 
 def test_the_same_seed_writes_the_same_text_and_another_does_not() -> None:
-    first, again, other = (list(known_answer.generate_documents(seed, megabytes=0.01)) for seed in (1, 1, 2))
+    first, again, other = (list(known_documents.generate_documents(seed, megabytes=0.01)) for seed in (1, 1, 2))
     assert first == again
     assert {d.sentences for d in first}.isdisjoint({d.sentences for d in other})
     assert len({d.id for d in first + other}) == len(first + other)
@@ -147,24 +150,24 @@ def test_the_same_seed_writes_the_same_text_and_another_does_not() -> None:
 
 def test_documents_reach_the_size_asked_for_in_time() -> None:
     begin = time.process_time()
-    written = [sum(len(s.text.encode()) + 1 for s in d.sentences) for d in known_answer.generate_documents(3, 0.5)]
+    written = [sum(len(s.text.encode()) + 1 for s in d.sentences) for d in known_documents.generate_documents(3, 0.5)]
     assert 0.5e6 <= sum(written) < 0.5e6 + max(written)
     # About 1 s on one core of a laptop; the bound leaves room for a busy machine.
     assert time.process_time() - begin < 10
     with pytest.raises(UserError, match="more than 0"):
-        next(known_answer.generate_documents(3, 0.0))
+        next(known_documents.generate_documents(3, 0.0))
 
 
 def test_the_planted_bias_is_in_the_text_and_gone_at_strength_0() -> None:
-    planted = known_answer.planted_bias(1.0)
+    planted = known_bias.planted_bias(1.0)
     assert min(planted.values()) < 0.05 and max(planted.values()) > 0.95
     assert sum(value == 0.5 for value in planted.values()) >= 5
-    assert set(known_answer.planted_bias(0.0).values()) == {0.5}
+    assert set(known_bias.planted_bias(0.0).values()) == {0.5}
     for strength in (1.0, 0.5, 0.0):
         counts: dict[str, list[int]] = {}
-        for document in known_answer.generate(8, 2500, bias_strength=strength):
+        for document in known_documents.generate(8, 2500, bias_strength=strength):
             counts.setdefault(document.mentions["occupation"][0], []).append(document.gender == "zij")
-        expected = known_answer.planted_bias(strength)
+        expected = known_bias.planted_bias(strength)
         z = [
             (np.mean(zij) - expected[name]) / np.sqrt(expected[name] * (1 - expected[name]) / len(zij))
             for name, zij in counts.items()
@@ -175,16 +178,16 @@ def test_the_planted_bias_is_in_the_text_and_gone_at_strength_0() -> None:
 
 @pytest.mark.parametrize("strength", [1.0, 0.4, 0.0])
 def test_a_perfect_probe_reads_the_planted_value(strength: float) -> None:
-    planted = known_answer.planted_bias(strength)
-    for template in known_answer.probe_templates():
+    planted = known_bias.planted_bias(strength)
+    for template in known_bias.probe_templates():
         for occupation in list(planted)[::7]:
-            truth = known_answer.probe_truth(template, occupation, strength)
+            truth = known_bias.probe_truth(template, occupation, strength)
             assert truth["Zij"] == pytest.approx(planted[occupation], abs=1e-9)
             assert truth["Zij"] + truth["Hij"] == pytest.approx(1.0, abs=1e-9)
     with pytest.raises(UserError, match="did you mean 'chirurg'"):
-        known_answer.probe_truth(known_answer.probe_templates()[0], "chirurgg")
+        known_bias.probe_truth(known_bias.probe_templates()[0], "chirurgg")
     with pytest.raises(UserError, match="between 0 and 1"):
-        known_answer.planted_bias(1.5)
+        known_bias.planted_bias(1.5)
 
 
 def test_every_occupation_is_probed_often_enough(lines: list[list[str]]) -> None:
@@ -196,18 +199,18 @@ def test_every_occupation_is_probed_often_enough(lines: list[list[str]]) -> None
 
 @pytest.mark.parametrize("task", TASKS)
 def test_splits_are_full_disjoint_and_reproducible(task: str) -> None:
-    rows = known_answer.task_examples(task, SIZES, seed=3)
+    rows = known_labels.task_examples(task, SIZES, seed=3)
     assert {split: len(examples) for split, examples in rows.items()} == SIZES
-    assert rows == known_answer.task_examples(task, SIZES, seed=3)
+    assert rows == known_labels.task_examples(task, SIZES, seed=3)
     # A larger training set leaves the test set as it is.
-    assert rows["test"] == known_answer.task_examples(task, {**SIZES, "train": 300}, seed=3)["test"]
-    assert rows["test"] != known_answer.task_examples(task, SIZES, seed=4)["test"]
+    assert rows["test"] == known_labels.task_examples(task, {**SIZES, "train": 300}, seed=3)["test"]
+    assert rows["test"] != known_labels.task_examples(task, SIZES, seed=4)["test"]
     keys = [
         str([row.get(k) for k in ("text", "text_pair", "tokens")]) for examples in rows.values() for row in examples
     ]
     assert len(set(keys)) == len(keys) == sum(SIZES.values())
     assert len({row["example_id"] for examples in rows.values() for row in examples}) == len(keys)
-    vocabulary = {*known_answer.vocabulary(), "<mask>"}
+    vocabulary = {*known_model.vocabulary(), "<mask>"}
     for row in rows["train"]:
         tokens = row.get("tokens") or f"{row['text']} {row.get('text_pair', '')}".split()
         assert set(tokens) <= vocabulary
@@ -217,19 +220,19 @@ def test_splits_are_full_disjoint_and_reproducible(task: str) -> None:
 
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'sick_nl'"):
-        known_answer.task_examples("sicknl", SIZES, seed=1)
+        known_labels.task_examples("sicknl", SIZES, seed=1)
 
 
 @pytest.mark.parametrize("task", ["dbrd", "die_dat", "sick_nl"])
 def test_labels_are_balanced(task: str) -> None:
-    labels = Counter(row["label"] for row in known_answer.task_examples(task, SIZES, seed=3)["train"])
+    labels = Counter(row["label"] for row in known_labels.task_examples(task, SIZES, seed=3)["train"])
     assert min(labels.values()) > 0.75 * SIZES["train"] / len(labels)
 
 
 def test_sentiment_cannot_be_had_for_free_and_its_bayes_accuracy_is_reached() -> None:
-    rows = known_answer.task_examples("dbrd", {"train": 0, "validation": 0, "test": 250}, seed=3)["test"]
-    posteriors = known_answer.sentiment_posteriors(rows)
-    best = known_answer.bayes_accuracy("dbrd", rows)
+    rows = known_labels.task_examples("dbrd", {"train": 0, "validation": 0, "test": 250}, seed=3)["test"]
+    posteriors = known_labels.sentiment_posteriors(rows)
+    best = known_labels.bayes_accuracy("dbrd", rows)
     right = np.mean(
         [max(p, key=lambda label: p[label]) == row["label"] for p, row in zip(posteriors, rows, strict=True)]
     )
@@ -246,7 +249,7 @@ def test_sentiment_cannot_be_had_for_free_and_its_bayes_accuracy_is_reached() ->
 
 
 def test_die_dat_follows_from_the_antecedent() -> None:
-    rows = known_answer.task_examples("die_dat", SIZES, seed=3)["train"]
+    rows = known_labels.task_examples("die_dat", SIZES, seed=3)["train"]
     plurals = {plural for topic in LEXICON.topics for plural in topic.plurals}
     for row in rows:
         tokens = row["text"].split()
@@ -258,7 +261,7 @@ def test_die_dat_follows_from_the_antecedent() -> None:
 
 
 def test_entities_are_iob2_of_every_kind() -> None:
-    rows = known_answer.task_examples("ner", SIZES, seed=3)["train"]
+    rows = known_labels.task_examples("ner", SIZES, seed=3)["train"]
     for row in rows:
         for before, label in pairwise(["O", *row["labels"]]):
             assert label[:2] != "I-" or before[2:] == label[2:]
@@ -273,7 +276,7 @@ def test_entities_are_iob2_of_every_kind() -> None:
 
 
 def test_parts_of_speech_need_context_and_are_determined_by_it() -> None:
-    rows = known_answer.task_examples("pos", {**SIZES, "train": 2000}, seed=3)["train"]
+    rows = known_labels.task_examples("pos", {**SIZES, "train": 2000}, seed=3)["train"]
     tags: dict[str, set[str]] = {}
     for row in rows:
         for token, tag in zip(row["tokens"], row["labels"], strict=True):
@@ -283,7 +286,7 @@ def test_parts_of_speech_need_context_and_are_determined_by_it() -> None:
 
 
 def test_pairs_follow_from_what_was_changed() -> None:
-    rows = known_answer.task_examples("sick_nl", {**SIZES, "train": 1500}, seed=3)["train"]
+    rows = known_labels.task_examples("sick_nl", {**SIZES, "train": 1500}, seed=3)["train"]
     labels: dict[tuple[str, str], set[str]] = {}
     hypernyms = {
         group.hypernym: {n for ns in group.nouns.values() for n in ns} for t in LEXICON.topics for group in t.groups

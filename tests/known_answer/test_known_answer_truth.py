@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from robbertje_lib import known_answer
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.known_answer import documents as known_documents
+from robbertje_lib.known_answer import model as known_model
+from robbertje_lib.known_answer import truth as known_truth
 from robbertje_lib.known_answer.documents import Writer
 from robbertje_lib.known_answer.grammar import MENTIONS, Choice, Node, Slot, capitalised
 from robbertje_lib.known_answer.lexicon import build_lexicon, default_lexicon
@@ -197,7 +199,7 @@ def test_lines_of_one_sentence_have_the_probabilities_of_enumeration(patterns: s
     lines = list(total)
     rng = np.random.default_rng(1)
     chosen = [lines[i] for i in rng.choice(len(lines), size=min(60, len(lines)), replace=False)]
-    truth = known_answer.true_log_probs([" ".join(line) for line in chosen], model=model)
+    truth = known_truth.true_log_probs([" ".join(line) for line in chosen], model=model)
     for line, log_probs in zip(chosen, truth, strict=True):
         expected = [total[line] / alike[t, line[:t], line[t + 1 :]] for t in range(len(line))]
         np.testing.assert_allclose(np.exp(log_probs), expected, rtol=1e-9)
@@ -217,7 +219,7 @@ def test_merged_lines_and_documents_have_the_probabilities_of_enumeration(
         start = 0 if whole else number % 2
         line = [sentence.tokens for sentence in document.sentences[start : start + count]]
         text = " ".join(" ".join(sentence) for sentence in line)
-        (log_probs,) = known_answer.true_log_probs([text], 0.8, merge_probability, whole, model)
+        (log_probs,) = known_truth.true_log_probs([text], 0.8, merge_probability, whole, model)
         np.testing.assert_allclose(np.exp(log_probs), by_brute_force(everything, line, opening), rtol=1e-9)
 
 
@@ -261,7 +263,7 @@ def test_samples_of_the_full_grammar_have_the_true_probabilities() -> None:
             contexts[t, " ".join([*tokens[:t], "<mask>", *tokens[t + 1 :]])][token] += count
     frequent = {key: seen for key, seen in contexts.items() if seen.total() >= 25 and len(seen) > 1}
     variants = sorted({context.replace("<mask>", token) for (_, context), seen in frequent.items() for token in seen})
-    scores = dict(zip(variants, map(np.exp, known_answer.true_log_probs(variants)), strict=True))
+    scores = dict(zip(variants, map(np.exp, known_truth.true_log_probs(variants)), strict=True))
 
     def p_value(exponent: float) -> float:
         statistic, freedom = 0.0, 0
@@ -299,7 +301,7 @@ def test_samples_of_the_full_grammar_have_the_true_probabilities() -> None:
 )
 def test_the_probabilities_of_all_words_at_a_position_sum_to_one(line: str, t: int) -> None:
     truth, tokens, total = Truth(default_model()), line.split(" "), 0.0
-    for word in known_answer.vocabulary():
+    for word in known_model.vocabulary():
         variant = " ".join([*tokens[:t], word, *tokens[t + 1 :]])
         total += float(np.exp(truth.log_probs(variant)[t])) if truth.possible(variant) else 0.0
     assert total == pytest.approx(1)
@@ -309,7 +311,7 @@ def test_no_other_word_can_stand_for_the_end_of_a_sentence() -> None:
     """So conditioning on the number of sentences in a line takes nothing away from "given everything else"."""
     truth = Truth(default_model())
     starts = {truth.model.automaton.first: 0.5, truth.model.automaton.later: 0.5}
-    for document in known_answer.generate(31, 12):
+    for document in known_documents.generate(31, 12):
         for before, after in itertools.pairwise(document.sentences):
             tokens = [*before.tokens, *after.tokens]
             passes = Passes(truth, truth.configurations(tokens), tokens, starts)
@@ -336,7 +338,7 @@ def tag_posteriors(truth: Truth, sentence: str, attribute: str) -> list[dict[str
 
 def test_tags_are_a_function_of_the_sentence() -> None:
     truth = Truth(default_model())
-    for document in known_answer.generate(41, 15):
+    for document in known_documents.generate(41, 15):
         for sentence in document.sentences:
             for attribute, gold in (("upos", sentence.upos), ("entity", sentence.entities)):
                 posteriors = tag_posteriors(truth, sentence.text, attribute)
@@ -344,15 +346,15 @@ def test_tags_are_a_function_of_the_sentence() -> None:
 
 
 def test_context_helps_and_a_wrong_belief_costs() -> None:
-    documents = list(known_answer.generate(51, 40))
+    documents = list(known_documents.generate(51, 40))
     lines = [sentence.text for document in documents for sentence in document.sentences]
-    single = known_answer.floor(lines)
+    single = known_truth.floor(lines)
     pairs = [f"{a.text} {b.text}" for d in documents for a, b in zip(d.sentences[::2], d.sentences[1::2], strict=False)]
-    merged = known_answer.floor(pairs, merge_probability=0.5)
-    whole = known_answer.floor([document.text for document in documents], whole_documents=True)
+    merged = known_truth.floor(pairs, merge_probability=0.5)
+    whole = known_truth.floor([document.text for document in documents], whole_documents=True)
     assert whole["corpus"] < merged["corpus"] < single["corpus"]
-    assert single["corpus"] < known_answer.floor(lines, bias_strength=0.0)["corpus"]
-    scores = known_answer.true_log_probs(lines)
+    assert single["corpus"] < known_truth.floor(lines, bias_strength=0.0)["corpus"]
+    scores = known_truth.true_log_probs(lines)
     assert [len(score) for score in scores] == [len(line.split(" ")) for line in lines]
     assert single["corpus"] == pytest.approx(np.exp(-np.mean(np.concatenate(scores))))
     assert single["per_line_mean"] == pytest.approx(np.exp(-np.mean([score.mean() for score in scores])))
@@ -361,8 +363,8 @@ def test_context_helps_and_a_wrong_belief_costs() -> None:
 def test_a_document_tells_the_gender_that_a_line_leaves_open() -> None:
     line = "Zij is een imker ."
     document = f"Jan is een imker uit Gent . {line.replace('Zij', 'Hij')} Zijn zus helpt hem in de tuin ."
-    (alone,) = known_answer.true_log_probs([line])
-    (whole,) = known_answer.true_log_probs([document], whole_documents=True)
+    (alone,) = known_truth.true_log_probs([line])
+    (whole,) = known_truth.true_log_probs([document], whole_documents=True)
     assert np.exp(alone[0]) == pytest.approx(0.5)
     assert np.exp(whole[7]) == pytest.approx(1.0)
 
@@ -375,14 +377,14 @@ def test_a_line_of_another_origin_is_refused() -> None:
         "Jan is blij . Hij is blij . Anna is blij .",
     ):
         with pytest.raises(UserError, match="not known-answer Dutch"):
-            known_answer.true_log_probs([line])
+            known_truth.true_log_probs([line])
     with pytest.raises(UserError, match="longer than any document"):
-        known_answer.true_log_probs([" ".join(["Hij is blij ."] * 16)])
+        known_truth.true_log_probs([" ".join(["Hij is blij ."] * 16)])
 
 
 def test_five_hundred_lines_take_seconds() -> None:
-    lines = [sentence.text for document in known_answer.generate(61, 70) for sentence in document.sentences][:500]
+    lines = [sentence.text for document in known_documents.generate(61, 70) for sentence in document.sentences][:500]
     begin = time.process_time()
-    known_answer.floor(lines)
+    known_truth.floor(lines)
     # About 1.5 s on one core of a laptop; the bound leaves room for a busy machine.
     assert len(lines) == 500 and time.process_time() - begin < 15

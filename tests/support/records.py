@@ -23,6 +23,8 @@ def run_record(stage: str, **changes: Any) -> RunRecord:
         packages={},
         hardware=provenance.hardware(),
         threads=1,
+        precision=None,
+        patchwork=False,
         started="2026-11-22T18:00:00+00:00",
         seconds=90.0,
         peak_memory_bytes=1_240_000_000,

@@ -17,7 +17,7 @@ from robbertje_lib.experiment.paths import RunPaths
 from robbertje_lib.experiment.profile import Profile, TeacherTraining, load_profile
 from robbertje_lib.experiment.results import corpus, efficiency, finetuning, gender_bias, pseudo_perplexity, training
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.known_answer import planted_bias
+from robbertje_lib.known_answer.bias import planted_bias
 from robbertje_lib.show import figures
 from robbertje_lib.tasks.metrics import METRICS, example_counts
 from tests.support.records import run_record

@@ -35,7 +35,7 @@ WRITER = '''"""Writes what a stage writes."""
 from robbertje_lib.experiment import artefacts
 
 CONTENT = (
-    '{"schema_version": 1, "kind": "instrument check", "margin": 0.01, "alpha": 0.05, "claims": [], "instruments": [], '
+    '{"schema_version": 2, "kind": "instrument check", "margin": 0.01, "alpha": 0.05, "claims": [], "instruments": [], '
     '"form_losses": []}'  # as `make reproduce` reads it at its end
 )
 

@@ -11,7 +11,7 @@ from robbertje_lib.corpus.tokenization import tokenize_lines, train_tokenizer
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.profile import TeacherTraining
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.known_answer import generate
+from robbertje_lib.known_answer.documents import generate
 from robbertje_lib.models.shapes import build_teacher, save_model
 
 FEATURES = datasets.Features(

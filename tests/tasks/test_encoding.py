@@ -3,17 +3,17 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from robbertje_lib import known_answer, tasks
+from robbertje_lib import tasks
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.experiment import profile
+from robbertje_lib.known_answer import labels
 from robbertje_lib.tasks.encoding import IGNORED, Encoder
 from tests.support.small_models import word_piece
 
 
 def bpe(maximum_length: int) -> PreTrainedTokenizerFast:
     lines = [
-        row["text"]
-        for row in known_answer.task_examples("dbrd", {"train": 48, "validation": 16, "test": 24}, 1)["train"]
+        row["text"] for row in labels.task_examples("dbrd", {"train": 48, "validation": 16, "test": 24}, 1)["train"]
     ]
     return train_tokenizer(lines, profile.Tokenizer(vocabulary=400, maximum_length=maximum_length))
 

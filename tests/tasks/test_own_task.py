@@ -19,7 +19,7 @@ from robbertje_lib.experiment.errors import UserError
 
 TENSE = '''"""Tense: is a sentence of known-answer Dutch in the present or in the past?"""
 
-from robbertje_lib import known_answer
+from robbertje_lib.known_answer import documents
 from robbertje_lib.tasks import Examples, Task
 
 
@@ -32,7 +32,7 @@ def read(settings, source):
 def sentences(seed):
     """Each sentence with one tense, once."""
     seen = set()
-    for document in known_answer.generate([seed, 6]):
+    for document in documents.generate([seed, 6]):
         for sentence in document.sentences:
             tenses = {slot[5:] for slot in sentence.slots if slot in ("verb_past", "verb_present")}
             if len(tenses) == 1 and sentence.text not in seen:

@@ -153,6 +153,8 @@ DIFFERENCES: dict[str, Callable[[StageCall], object]] = {
     "cores": _record(hardware=_machine(cores=999)),
     "GPUs": _record(hardware=_machine(gpus=["NVIDIA H100"])),
     "threads": _record(threads=1),
+    "precision asked for": _record(precision="bf16"),
+    "begun by other code": _record(patchwork=True),
     "digest of the settings": _record(settings=["-p student=merged", "b" * 64, "teacher merged"]),
     "models": _record(settings=["-p student=merged", "a" * 64, "teacher merged bort"]),
     "parameters": _record(settings=["-p student=bort", "a" * 64, "teacher merged"]),

@@ -61,6 +61,7 @@ class ClaimsResult(ResultFile):
     """All claims and instruments of a run."""
 
     where: ClassVar[str] = "claims.json"
+    version: ClassVar[int] = 2
 
     kind: str
     margin: float  # differences below this count as alike; scores 0 to 1

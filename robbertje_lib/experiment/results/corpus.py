@@ -52,6 +52,7 @@ class ArmResult(ResultFile):
     """One arm, in every selection of the profile."""
 
     where: ClassVar[str] = "corpus/{arm}.json"
+    version: ClassVar[int] = 2
 
     arm: str
     asked_bytes: int  # how much text the arm could have taken

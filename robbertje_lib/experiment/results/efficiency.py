@@ -50,6 +50,7 @@ class EfficiencyResult(ResultFile):
     """All models, timed in turns on one machine."""
 
     where: ClassVar[str] = "efficiency.json"
+    version: ClassVar[int] = 2
 
     models: dict[str, ModelCosts]
     not_exported: dict[str, str]  # model -> why it has no ONNX form

@@ -44,6 +44,7 @@ class TaskScores(ResultFile):
     """One task: its examples, its baselines, and a run a model and seed."""
 
     where: ClassVar[str] = "scores/{task}.json"
+    version: ClassVar[int] = 2
 
     task: str
     kind: str

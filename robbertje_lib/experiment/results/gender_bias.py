@@ -178,6 +178,7 @@ class GenderBiasResult(ResultFile):
     """Every model's bias, and the teacher against each student."""
 
     where: ClassVar[str] = "gender_bias.json"
+    version: ClassVar[int] = 2
 
     models: dict[str, ModelBias]
     comparisons: list[BiasComparison]

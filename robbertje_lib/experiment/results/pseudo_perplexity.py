@@ -27,6 +27,7 @@ class PseudoPerplexityResult(ResultFile):
     """All models on the same held-out lines; sizes are those of the teacher's tokens."""
 
     where: ClassVar[str] = "pseudo_perplexity.json"
+    version: ClassVar[int] = 2
 
     lines: int
     tokens: int

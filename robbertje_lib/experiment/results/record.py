@@ -31,7 +31,7 @@ class GitState(Record):
 class RunRecord(ResultFile):
     """One stage of one run."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     stage: str  # `30_distillation-merged`
     notebook: str
@@ -47,6 +47,8 @@ class RunRecord(ResultFile):
     packages: dict[str, str]  # distribution -> version
     hardware: Hardware
     threads: int
+    precision: str | None  # what `ROBBERTJE_PRECISION` asked for, if anything
+    patchwork: bool  # whether it went on from what other code, packages or settings had begun
     started: str  # ISO 8601, UTC
     seconds: float
     peak_memory_bytes: int

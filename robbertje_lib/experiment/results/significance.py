@@ -90,6 +90,7 @@ class SignificanceResult(ResultFile):
     """Every comparison of a run."""
 
     where: ClassVar[str] = "significance.json"
+    version: ClassVar[int] = 2
 
     alpha: float
     families: dict[str, str]  # family -> the question it asks

@@ -60,6 +60,7 @@ class TeacherResult(TrainingResult):
     """A teacher trained on the spot."""
 
     where: ClassVar[str] = "teacher.json"
+    version: ClassVar[int] = 2
 
     settings: TeacherTraining
     phases: list[str]

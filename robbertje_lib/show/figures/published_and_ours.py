@@ -56,9 +56,14 @@ FIGURE = Figure(
     ),
     needs=(SignificanceResult,),
     plot=plot,
-    applies=lambda profile: any(
-        published.published_score(student, task) for student in profile.students for task in profile.finetuning.tasks
+    applies=lambda profile: (
+        profile.text == "real"
+        and any(
+            published.published_score(student, task)
+            for student in profile.students
+            for task in profile.finetuning.tasks
+        )
     ),
-    lacking="student and task of the paper's table",
+    lacking="real text, or student and task of the paper's table",
     order=100,
 )
