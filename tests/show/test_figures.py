@@ -120,7 +120,10 @@ def test_a_figure_of_ones_own_is_one_file(run: Run, tmp_path: Path, monkeypatch:
 def test_what_a_profile_leads_to(run: Run, real_run: Run) -> None:
     names = set(figures.all_figures())
     assert figures.expected(run.profile) == figures.available(run)
-    assert names - set(figures.available(run)) == {"time_to_quality"}  # smoke has one recipe
+    assert names - set(figures.available(run)) == {
+        "time_to_quality",
+        "published_and_ours",
+    }  # smoke has one recipe, and no real text
     assert names - set(figures.available(real_run)) == {"planted_bias"}
     of_arms = figures.Figure("arms", "Every arm.", (ArmResult,), lambda results: new_figure())
     assert of_arms.files(run) == [ArmResult.path(run, arm=arm) for arm in run.profile.corpus.arms]

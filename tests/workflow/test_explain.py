@@ -7,9 +7,10 @@ import pytest
 
 from robbertje_lib.__main__ import main
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.artefacts import read_json, sha256
+from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import load_profile
+from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.workflow.explain import explain as explain_of
@@ -72,10 +73,10 @@ def test_a_claim_and_an_instrument(run: Run, key: str, monkeypatch: pytest.Monke
     told = explain(key, "tiny.yaml")
     assert max(map(len, told.splitlines())) <= 100
     assert len(_stages(told)) == STAGES
-    content = read_json(run.paths.result("claims.json"))
+    content = ClaimsResult.read(run)
     if "bias" in key and "students" in key:
-        (row,) = [row for row in content["claims"] if row["id"] == "students_less_biased"]
-        assert f"{row['verdict']}: {row['reason']}"[:80] in told
+        (row,) = [row for row in content.claims if row.id == "students_less_biased"]
+        assert f"{row.verdict}: {row.reason}"[:80] in told
     else:
         assert "planted" in told.splitlines()[0] and "read" in told
     assert "fine-tuning seeds 1, 2" in told

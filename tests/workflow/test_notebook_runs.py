@@ -19,6 +19,7 @@ from robbertje_lib.workflow import notebook_runs
 from robbertje_lib.workflow.notebook_runs import NotebookError, check_parameters, run_notebook
 from tests.support.standin import make_notebook
 
+BEGUN = "run/checkpoints/stage.begun"  # until the stage succeeds: what it has begun with
 PARAMETERS = 'profile = "mini"  # a comment\nseed = 1\nrate = 0.5\nnames = ["a", "b"]\n'
 
 
@@ -169,7 +170,7 @@ def test_an_error_of_the_users_making_is_told_in_its_own_words(folder: Path) -> 
                 "raise UserError('no text in corpus/;\\n add some')",
             ],
         )
-    assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb"}
+    assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb", BEGUN}
 
 
 def test_any_other_error_names_the_cell_and_keeps_the_notebook(folder: Path) -> None:
@@ -177,19 +178,33 @@ def test_any_other_error_names_the_cell_and_keeps_the_notebook(folder: Path) -> 
         NotebookError, match=r"^stage, cell 3: ZeroDivisionError: division by zero \(see .*stage.failed.ipynb\)$"
     ):
         _run(folder, ["2", "1/0", "3"])
-    assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb"}
+    assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb", BEGUN}
 
 
 def test_a_killed_kernel_is_no_success(folder: Path) -> None:
     with pytest.raises(NotebookError, match="stage, cell 3: its process was killed"):
         _run(folder, ["2", "import os; os.kill(os.getpid(), 9)", "3"])
-    assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb"}
+    assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb", BEGUN}
+
+
+def test_what_other_code_had_begun_is_told(folder: Path) -> None:
+    """A checkpoint may have been made by it: what comes of that is no result of the code that is there now."""
+    stop = folder.parent / "stop"
+    stop.touch()
+    cells = [f"import pathlib\nassert not pathlib.Path({str(stop)!r}).exists()"]
+    for settings, patchwork in (("a",), False), (("b",), True):
+        with pytest.raises(NotebookError):
+            _run(folder, cells, settings=("a",))
+        stop.unlink()
+        assert _run(folder, cells, settings=settings).patchwork == patchwork
+        assert BEGUN not in _files(folder)
+        stop.touch()
 
 
 def test_a_promised_output_must_exist(folder: Path) -> None:
     with pytest.raises(UserError, match=r"stage ran, but its output run/results.json is missing"):
         _run(folder, ["2"], outputs=[folder / "run" / "results.json"])
-    assert _files(folder) == {"source.ipynb"}
+    assert _files(folder) == {"source.ipynb", BEGUN}
 
 
 def test_a_missing_input_is_told_before_anything_runs(folder: Path) -> None:

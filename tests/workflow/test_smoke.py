@@ -65,6 +65,12 @@ def test_every_model_is_scored_on_every_task_with_every_seed(run) -> None:  # ty
     assert json.loads(run.paths.result("claims.json").read_text())["claims"]
 
 
+def test_executed_notebooks_hold_no_path_of_this_machine(run) -> None:  # type: ignore[no-untyped-def]
+    for notebook in run.paths.run.glob("*.ipynb"):
+        text = notebook.read_text(encoding="utf-8")
+        assert str(run.paths.root) not in text and str(paths.PROJECT) not in text, notebook.name
+
+
 def test_figures_come_as_svg_and_png_with_their_origin(run) -> None:  # type: ignore[no-untyped-def]
     drawn = {path.stem for path in run.paths.figures.glob("*.svg")}
     assert len(drawn) >= 4
