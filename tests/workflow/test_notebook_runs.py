@@ -190,15 +190,15 @@ def test_a_killed_kernel_is_no_success(folder: Path) -> None:
 def test_what_other_code_had_begun_is_told(folder: Path) -> None:
     """A checkpoint may have been made by it: what comes of that is no result of the code that is there now."""
     stop = folder.parent / "stop"
-    stop.touch()
-    cells = [f"import pathlib\nassert not pathlib.Path({str(stop)!r}).exists()"]
+    cell = f"import pathlib\nassert not pathlib.Path({str(stop)!r}).exists()"
+    notebook, record = make_notebook(folder / "source.ipynb", PARAMETERS, [cell]), folder / "run/records/stage.json"
     for settings, patchwork in (("a",), False), (("b",), True):
-        with pytest.raises(NotebookError):
-            _run(folder, cells, settings=("a",))
-        stop.unlink()
-        assert _run(folder, cells, settings=settings).patchwork == patchwork
-        assert BEGUN not in _files(folder)
         stop.touch()
+        with pytest.raises(NotebookError):
+            run_notebook(notebook, folder / "run/stage.ipynb", {}, record=record, settings=("a",))
+        stop.unlink()
+        done = run_notebook(notebook, folder / "run/stage.ipynb", {}, record=record, settings=settings)
+        assert done.patchwork == patchwork and BEGUN not in _files(folder)
 
 
 def test_a_promised_output_must_exist(folder: Path) -> None:
