@@ -7,6 +7,7 @@ under a temporary name, checks that every cell ran, and renames. Only the run re
 
 import ast
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -37,13 +38,14 @@ from robbertje_lib.experiment.profile import Profile, load_profile
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.workflow.processes import PeakMemory, die_with_parent, project_environment
 from robbertje_lib.workflow.stage_call import StageCall
-from robbertje_lib.workflow.take_over import take_over
+from robbertje_lib.workflow.take_over import Ingredients, take_over
 
 KERNEL = (
     "import os; from robbertje_lib.workflow.processes import die_with_parent;"
     "die_with_parent(int(os.environ['JPY_PARENT_PID']));"
     "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
 )
+SEVERAL = "several"  # have begun a stage
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -106,7 +108,7 @@ def _run(
     """Execute the notebook that was prepared as `running`; the record of that, not written yet."""
     notebook, modules = sha256(call.notebook), _hashes(call.modules, f"{call.stage}: module")
     begun = call.run / "checkpoints" / f"{call.stage}.begun"
-    patchwork = _begins(begun, notebook, modules, call.settings, read)
+    patchwork = _begins(begun, Ingredients.of_call(call, read))
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     with PeakMemory() as memory:
         _execute(call.notebook, running, failed, call.stage, call.threads)
@@ -140,18 +142,17 @@ def _run(
     )
 
 
-def _begins(begun: Path, *ingredients: Any) -> bool:
+def _begins(begun: Path, ingredients: Ingredients) -> bool:
     """Note what a stage begins with; whether it goes on from what others had begun, and were stopped in.
 
-    A checkpoint is taken up by newer code and packages, too; what comes of that is nobody else's result.
+    A checkpoint is taken up by newer code and packages, too; what comes of that is nobody else's result. Once several
+    have had a part in it the note says so, whoever comes next.
     """
-    mine = [*ingredients, provenance.python_version(), provenance.package_versions(), provenance.asked_precision()]
-    digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()
-    if begun.is_file():
-        return begun.read_text(encoding="utf-8") != digest
+    mine = hashlib.sha256(json.dumps(dataclasses.asdict(ingredients), sort_keys=True).encode()).hexdigest()
+    patchwork = begun.is_file() and begun.read_text(encoding="utf-8") != mine
     with artefacts.atomic_path(begun) as temporary:
-        temporary.write_text(digest, encoding="utf-8")
-    return False
+        temporary.write_text(SEVERAL if patchwork else mine, encoding="utf-8")
+    return patchwork
 
 
 def _keep(running: Path, call: StageCall) -> None:

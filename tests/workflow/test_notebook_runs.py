@@ -201,6 +201,18 @@ def test_what_other_code_had_begun_is_told(folder: Path) -> None:
         assert done.patchwork == patchwork and BEGUN not in _files(folder)
 
 
+def test_the_code_that_began_is_no_judge_of_what_others_did_since(folder: Path) -> None:
+    stop = folder.parent / "stop"
+    cell = f"import pathlib\nassert not pathlib.Path({str(stop)!r}).exists()"
+    notebook, record = make_notebook(folder / "source.ipynb", PARAMETERS, [cell]), folder / "run/records/stage.json"
+    stop.touch()
+    for settings in (("a",), ("b",)):
+        with pytest.raises(NotebookError):
+            run_notebook(notebook, folder / "run/stage.ipynb", {}, record=record, settings=settings)
+    stop.unlink()
+    assert run_notebook(notebook, folder / "run/stage.ipynb", {}, record=record, settings=("a",)).patchwork
+
+
 def test_a_promised_output_must_exist(folder: Path) -> None:
     with pytest.raises(UserError, match=r"stage ran, but its output run/results.json is missing"):
         _run(folder, ["2"], outputs=[folder / "run" / "results.json"])
