@@ -4,16 +4,12 @@ It runs in a copy of the project, as a user's checkout would be.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from robbertje_lib.experiment import paths
+from tests.support.own_checkout import call, copy_project
 
 BACKWARDS = '''"""The arm `backwards`: each document from its last line to its first, in random order."""
 
@@ -58,28 +54,11 @@ print(json.dumps({
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the new arm, and `mine.yaml`: the smoke profile with two arms, and less of it."""
     root = tmp_path_factory.mktemp("checkout")
-    for folder in ("robbertje_lib", "notebooks"):
-        shutil.copytree(paths.PROJECT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(paths.PROJECT / "Snakefile", root)
+    mine = copy_project(root, STAGES).replace("students:\n", f"students:\n{STUDENT}")
     (root / "robbertje_lib" / "corpus" / "arms" / "backwards.py").write_text(BACKWARDS, encoding="utf-8")
-    mine = (paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8").replace("name: smoke", "name: mine")
-    mine = re.sub(r"(?m)^  (non_shuffled|shuffled|bort): \{arm.*\n", "", mine).replace(
-        "students:\n", f"students:\n{STUDENT}"
-    )
     mine = re.sub(r"(?m)^  arms: .*\n", f"{LINE}  selections: [head, same_lines]\n", mine)
     (root / "mine.yaml").write_text(mine, encoding="utf-8")
-    (root / "stages.py").write_text(STAGES, encoding="utf-8")
     return root
-
-
-def call(checkout: Path, *arguments: str) -> str:
-    places = os.pathsep.join([str(checkout), str(paths.PROJECT)])
-    environment = {**os.environ, "PYTHONPATH": places, "ROBBERTJE_OUTPUT": str(checkout)}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_an_arm_of_ones_own_is_built_described_and_read_by_a_student(checkout: Path) -> None:

@@ -4,18 +4,14 @@ It runs in a copy of the project, as a user's checkout would be.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from robbertje_lib import tasks
-from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
+from tests.support.own_checkout import call, copy_project
 
 TENSE = '''"""Tense: is a sentence of known-answer Dutch in the present or in the past?"""
 
@@ -64,26 +60,10 @@ print(json.dumps({"panels": panels, "scores": scores.model_dump(), "figures": st
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the new task, and `mine.yaml`: the smoke profile with one more line, and less of it."""
     root = tmp_path_factory.mktemp("checkout")
-    for folder in ("robbertje_lib", "notebooks"):
-        shutil.copytree(paths.PROJECT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(paths.PROJECT / "Snakefile", root)
+    mine = re.sub(r"(?m)^    (dbrd|die_dat|ner|pos|sick_nl): .*\n", "", copy_project(root, STAGES))
     (root / "robbertje_lib" / "tasks" / "tense.py").write_text(TENSE, encoding="utf-8")
-    smoke = (paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8").replace("name: smoke", "name: mine")
-    smoke = re.sub(r"(?m)^  (non_shuffled|shuffled|bort): \{arm.*\n", "", smoke)
-    mine = re.sub(r"(?m)^    (dbrd|die_dat|ner|pos|sick_nl): .*\n", "", smoke)
     (root / "mine.yaml").write_text(mine.replace("  tasks:\n", f"  tasks:\n{LINE}"), encoding="utf-8")
-    (root / "stages.py").write_text(STAGES, encoding="utf-8")
     return root
-
-
-def call(checkout: Path, *arguments: str) -> str:
-    places = os.pathsep.join([str(checkout), str(paths.PROJECT)])
-    environment = {**os.environ, "PYTHONPATH": places, "ROBBERTJE_OUTPUT": str(checkout)}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_a_task_of_ones_own_is_trained_tested_compared_and_drawn(checkout: Path) -> None:
