@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
+import numpy as np
 import yaml
 from pydantic import (
     AfterValidator,
@@ -66,6 +67,13 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
         raise ValueError(f"range [{bounds[0]:g}, {bounds[1]:g}] is upside down; give the lower bound first")
     return bounds
+
+
+def _sizes(size: Any) -> Any:
+    """One number stands for the list that holds it alone; several are kept in ascending order, each once."""
+    if isinstance(size, list):
+        return sorted(_distinct(size)) if all(type(value) is int for value in size) else size
+    return size if size is None else [size]
 
 
 def _counted(seeds: Any) -> Any:
@@ -122,11 +130,13 @@ class Corpus(Section):
     sources: list[str] = Field(min_length=1)
     arms: Annotated[list[Name], AfterValidator(_distinct)] = Field(min_length=1)  # built for every selection
     arm_megabytes: Annotated[float, Field(gt=0), Scaled(0.02)]  # text each arm may take
+    # `sentences`: cut at the ends of sentences; `source`: the lines of the source as they are, such as OSCAR's.
+    lines: Literal["sentences", "source"] = "sentences"
     merge_probability: Fraction = 0.5  # of a document's next line to join the current one, in arms that merge
     selections: Annotated[list[Literal["head", "same_lines"]], AfterValidator(_distinct)] = Field(
         default=["head"], min_length=1
     )
-    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the text, in whole documents
+    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the text, in whole books or files
     sample_lines: Positive = 10  # kept of each arm to be shown
 
     @field_validator("sources")
@@ -265,6 +275,10 @@ class Recipe(Section):
     masking: Literal["smoothed", "uniform"]  # smoothed: drawn with weight count^-0.7
     kl_positions: Literal["all", "masked"]
     minimum_tokens: Annotated[int, Field(ge=0)]  # sequences shorter than this, specials included, are dropped
+    # `random`: sequences are drawn anew every epoch, as the released models'; `document`: neighbours in the text stay
+    # neighbours, within a batch and from one to the next.
+    order: Literal["random", "document"] = "random"
+    precision: Literal["auto", "float32"] = "auto"  # `auto`: what is fastest on the machine at hand
     batching: Literal["sequences", "tokens"]  # what `batch_size` and `update_size` count
     batch_size: Positive  # per forward pass
     update_size: Positive  # per optimizer update
@@ -283,7 +297,7 @@ class Recipe(Section):
     mask_smoothing: NotNegative = 0.7  # the exponent of `smoothed`
     dropout: Fraction = 0.1
     amount: Annotated[int, Field(gt=0), Scaled(1)]  # how many of `amount_unit` to train on
-    amount_unit: Literal["tokens", "updates", "sequences"]
+    amount_unit: Literal["tokens", "updates", "sequences", "epochs"]
     equal_pairs: list[tuple[str, str]] = Field(default=[], strict=False)  # FairDistillation: averaged teacher logits
 
     @model_validator(mode="after")
@@ -294,6 +308,7 @@ class Recipe(Section):
 
 
 LAST_STAGE = "90_claims_and_figures"  # which reads all others
+CONTROL = "random_"  # begins the name of a control: random weights in the shape of a model
 RELEASED = "released"  # stands where the recipe does, for students that are not ours
 
 
@@ -306,6 +321,8 @@ class Student(Section):
     revision: Revision = Field(default=None, validate_default=True, exclude_if=lambda value: value is None)
     recipe: str = Field(default=RELEASED, validate_default=True)
     selection: Literal["head", "same_lines"] = "head"
+    # How often it is distilled, where that is not as often as the profile says.
+    replicates: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @field_validator("recipe")
     @classmethod
@@ -316,6 +333,10 @@ class Student(Section):
                 "a released student has none; leave it out" if released else "is missing; add it, or `hub`"
             )
         return recipe
+
+    def one(self, mode: str = "python") -> dict[str, Any]:
+        """What one distillation follows from: everything but how many there are."""
+        return self.model_dump(mode=mode, exclude={"replicates"})
 
     @property
     def released(self) -> HubTeacher | None:
@@ -332,17 +353,22 @@ class PseudoPerplexity(Section):
 
 
 class TaskSettings(Section):
-    """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all."""
+    """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all.
+
+    `train` is one size or several.
+    """
 
     data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
-    train: Annotated[int | None, Field(gt=0), Scaled(60)] = None
+    # Several sizes give a learning curve; the largest is what claims are about first.
+    train: Annotated[list[Positive] | None, BeforeValidator(_sizes), Scaled(60)] = None
     validation: Annotated[int | None, Field(gt=0), Scaled(40)] = None
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
     options: dict[str, str | int | float | bool] = {}
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        """The most examples of each split."""
+        return {"train": self.train[-1] if self.train else None, "validation": self.validation, "test": self.test}
 
 
 class Finetuning(Section):
@@ -360,6 +386,7 @@ class Finetuning(Section):
         default=(0.01, 0.01), strict=False
     )
     accumulation: list[Positive] = Field(default=[1], min_length=1)  # batches an update, one drawn per trial
+    dropout: Fraction | None = None  # of hidden states and attention; None: the model's own
     early_stopping: Annotated[int, Field(ge=0)] = 0  # evaluations without improvement; 0 is off
     evaluations: Positive = 1  # on the validation split, per run
 
@@ -383,13 +410,23 @@ class GenderBias(Section):
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
 
 
+class SmallestDifferences(Section):
+    """The smallest difference of interest, in each unit: a smaller one is no evidence, whichever way it points."""
+
+    score: Rate = 0.01  # accuracy or F1, 0 to 1
+    nats: Rate = 0.01  # per token
+    speed: Rate = 0.01  # natural logarithm of a ratio: 1 %
+    bias: Rate = 0.1  # share of the teacher's
+    trade_off: Rate = 0.03  # the score that a student may lose against its teacher and still be "as good"
+
+
 class Significance(Section):
     """The tests of every comparison of two models."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05  # of Holm's adjusted p
     permutations: Positive = 10_000  # a permutation test
     bootstrap: Positive = 2000  # resamples an interval is drawn from
-    equivalence_margin: Rate = 0.01  # accuracies or F1 closer than this count as alike
+    smallest: SmallestDifferences = SmallestDifferences()
 
 
 class Efficiency(Section):
@@ -411,6 +448,7 @@ class Profile(Section):
     description: str
     text: Literal["real", "known_answer"]  # what may be concluded; stamped on every figure
     seed: Seed
+    replicates: Annotated[int, Field(gt=0, le=MOST_SEEDS)] = 1  # distillations of each student, alike but for chance
     corpus: Corpus
     tokenizer: Tokenizer
     teacher: Teacher
@@ -433,8 +471,10 @@ class Profile(Section):
     def _misfits(self) -> Iterator[str]:
         """What does not fit together, each in a line."""
         for name, student in self.students.items():
-            if name in {"teacher", "tokenizer"}:
+            if name in {"teacher", "tokenizer"} or name.startswith(CONTROL):
                 yield f"students: '{name}' is reserved; rename the student"
+            if student.released and (student.replicates or 1) > 1:
+                yield f"students.{name}.replicates: a released student is there once; leave it out"
             for kind, wanted, known in (
                 ("shape", student.shape, self.shapes),
                 ("recipe", student.recipe, [RELEASED] if student.released else self.recipes),
@@ -453,6 +493,8 @@ class Profile(Section):
                 yield f"shapes.{student.shape}.teacher_layers: {copies}"
             if recipe.minimum_tokens > self.tokenizer.maximum_length:
                 yield f"recipes.{student.recipe}.minimum_tokens: above tokenizer.maximum_length; lower it"
+        if "teacher" in self.shapes:
+            yield "shapes: 'teacher' is reserved; rename the shape"
         if isinstance(self.teacher, TeacherTraining):
             yield from self._misfits_of_teacher(self.teacher)
         for task, settings in self.finetuning.tasks.items():
@@ -490,21 +532,73 @@ class Profile(Section):
         """What the text is, and thereby what may be concluded."""
         return "real Dutch" if self.text == "real" else "known-answer Dutch, not a replication"
 
+    def replicates_of(self, student: str) -> list[str]:
+        """The models that a student is: `merged`, and for further distillations `merged.2`, `merged.3`, ..."""
+        settings = self.students[student]
+        count = 1 if settings.released else settings.replicates or self.replicates
+        return [student, *(f"{student}.{number}" for number in range(2, count + 1))]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """What is compared -> its models: the teacher, and each student with its replicates."""
+        return {"teacher": ["teacher"], **{student: self.replicates_of(student) for student in self.students}}
+
     @property
     def models(self) -> list[str]:
-        """Every model that is evaluated, teacher first."""
-        return ["teacher", *self.students]
+        """Every model that is evaluated, teacher first, the replicates of a student together."""
+        return [model for models in self.groups.values() for model in models]
 
     @property
     def trained(self) -> list[str]:
-        """The students that are distilled here, in their order."""
-        return [name for name, student in self.students.items() if not student.released]
+        """The models that are distilled here: first every student once, then again, so that arms take turns."""
+        models = [model for model in self.models if model != "teacher" and not self.released(model)]
+        return sorted(models, key=self.replicate_of)
+
+    @staticmethod
+    def student_of(model: str) -> str:
+        """The student that a model is a distillation of: `merged` of `merged.2`; the teacher stays the teacher."""
+        return model.partition(".")[0]
+
+    @staticmethod
+    def replicate_of(model: str) -> int:
+        """Which of a student's distillations a model is, from 1."""
+        return int(model.partition(".")[2] or 1)
+
+    def seed_of(self, model: str) -> int:
+        """The seed of a model's distillation: initial weights where they are random, order, masks and dropout."""
+        number = self.replicate_of(model)
+        return self.seed if number == 1 else derived_seed(self.seed, number)
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """Control -> a model whose shape it has, with random weights: one for the teacher's shape and each student's."""
+        controls = {f"{CONTROL}teacher": "teacher"}
+        for name, student in self.students.items():
+            controls.setdefault(f"{CONTROL}{student.shape}", name)
+        return controls
+
+    def control_of(self, group: str) -> str:
+        """The control of the teacher, or of a student."""
+        return f"{CONTROL}{'teacher' if group == 'teacher' else self.students[group].shape}"
+
+    def finetuning_seeds(self, model: str) -> list[int]:
+        """The seeds of a model's fine-tuning runs; those of one replicate are no other's.
+
+        What is there once (teacher, released student, control) has as many runs as the most replicated student.
+        """
+        most = max(len(models) for models in self.groups.values())
+        student = self.student_of(model)
+        once = student not in self.students or self.students[student].released
+        numbers = range(1, most + 1) if once else [self.replicate_of(model)]
+        return [
+            seed if number == 1 else derived_seed(seed, number) for number in numbers for seed in self.finetuning.seeds
+        ]
 
     def released(self, model: str) -> HubTeacher | None:
         """Where one of `models` was released, or None if it is trained here."""
         if model == "teacher":
             return self.teacher if isinstance(self.teacher, HubTeacher) else None
-        return self.students[model].released
+        return self.students[self.student_of(model)].released
 
     @property
     def arms(self) -> list[tuple[str, str]]:
@@ -529,12 +623,19 @@ class Profile(Section):
     def digest(self, *sections: str) -> str:
         """SHA-256 of the named sections (all of them if none is named), for provenance and reruns.
 
-        A section is a path such as `tokenizer` or `students.merged`.
+        A section is a path such as `tokenizer` or `students.merged`; of a student, without how often it is distilled,
+        which says nothing of one distillation.
         """
         content = self.model_dump(mode="json")
         if sections:
+            content["students"] = {name: student.one(mode="json") for name, student in self.students.items()}
             content = {section: functools.reduce(operator.getitem, section.split("."), content) for section in sections}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """The seed of the `number`-th replicate of what the first does with `seed`."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def load_profile(name: str, budget: float | None = None) -> Profile:
@@ -675,10 +776,16 @@ def scale(section: Any, budget: float) -> Any:
         if scaled is None:
             changed[name] = scale(value, budget)
         elif value is not None:
-            # A value already below the floor stays: a budget only ever shrinks.
-            target = max(value * budget, min(scaled.minimum, value))
-            changed[name] = round(target) if isinstance(value, int) else target
+            # A value already below the floor stays: a budget only ever shrinks. Sizes that become one are one.
+            changed[name] = _scaled(value, budget, scaled.minimum)
     return section.model_copy(update=changed)
+
+
+def _scaled(value: Any, budget: float, minimum: int | float) -> Any:
+    if isinstance(value, list):
+        return sorted({_scaled(one, budget, minimum) for one in value})
+    target = max(value * budget, min(minimum, value))
+    return round(target) if isinstance(value, int) else target
 
 
 def _explain(error: Any) -> str:

@@ -22,6 +22,9 @@ class ClaimVerdict(Record):
 
     id: str
     setting: str
+    scope: str  # what the verdict is about: teacher, scale, recipe, replicates, and what it stands below
+    smallest: float | None  # the smallest difference of interest, in `unit`
+    bounded: bool | None  # whether the interval lies within it, both ways; None where that is not the question
     claim: str
     source: str
     test: str
@@ -61,10 +64,9 @@ class ClaimsResult(ResultFile):
     """All claims and instruments of a run."""
 
     where: ClassVar[str] = "claims.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: str
-    margin: float  # differences below this count as alike; scores 0 to 1
     alpha: float
     claims: list[ClaimVerdict]
     instruments: list[InstrumentCheck]

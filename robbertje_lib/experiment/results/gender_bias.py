@@ -132,16 +132,41 @@ class ModelBias(Record):
     crows_pairs: CrowsPairsSummary | None
 
 
-class BiasComparison(Record):
-    """Mean absolute value per profession, a minus b: above 0 model b is less biased."""
+class Stereotype(Record):
+    """One measure of stereotype of one group (teacher or student), mean over its replicates.
 
-    a: str
-    b: str
-    metric: str
+    Measures, over professions (base forms, mean over templates): `log_odds_slope` and `rank_slope`, the slope on
+    associated gender (of the rank difference with its sign turned, so that both are positive where *hij* goes with
+    men's professions); `lpbs_spread`, the standard deviation of LPBS. The level (`MetricSummary.mean`), a preference
+    for one pronoun whatever the profession, is no stereotype.
+    """
+
+    group: str
+    measure: str
+    value: float
+    interval: Interval  # over replicates and professions
+    p: float  # two-sided, of no stereotype; 0 for `lpbs_spread`, which cannot be none
+    replicates: list[float]  # of each
+    professions: int
+
+
+class BiasComparison(Record):
+    """One measure of stereotype, teacher minus student: above 0 the student is less biased.
+
+    Random levels: replicates of the student, then professions. The teacher is a given set of weights.
+    """
+
+    student: str
+    measure: str
+    teacher_value: float
+    student_value: float
     difference: float
     interval: Interval
     p: float
-    n: int  # professions
+    standard_error: float
+    degrees: float
+    replicates: int
+    professions: int
 
 
 class ReadBack(Record):
@@ -178,9 +203,10 @@ class GenderBiasResult(ResultFile):
     """Every model's bias, and the teacher against each student."""
 
     where: ClassVar[str] = "gender_bias.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     models: dict[str, ModelBias]
+    stereotypes: list[Stereotype]
     comparisons: list[BiasComparison]
     model_order: list[MetricAgreement]  # over models
     planted: PlantedBias | None
