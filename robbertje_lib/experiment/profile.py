@@ -405,7 +405,6 @@ class GenderBias(Section):
     """The probes for gender bias."""
 
     templates: list[Annotated[str, AfterValidator(check_template)]] = Field(min_length=1)
-    permutations: Positive = 10_000  # a test of two models' bias
     planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
 

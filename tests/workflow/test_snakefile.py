@@ -158,7 +158,6 @@ AFTER_MODELS = [
     ("section", "key", "value", "expected"),
     [
         ("significance", "bootstrap", 400, ["70_significance"]),
-        ("gender_bias", "permutations", 900, ["70_significance"]),
         ("gender_bias", "planted_strength", 0.5, ["10_corpus", *ALL[1:-1]]),  # the text itself changes
         ("efficiency", "repeats", 2, ["80_efficiency"]),
         ("pseudo_perplexity", "lines", 40, ["40_pseudo_perplexity", "70_significance"]),

@@ -145,7 +145,7 @@ class Stereotype(Record):
     measure: str
     value: float
     interval: Interval  # over replicates and professions
-    p: float  # two-sided, of no stereotype; 0 for `lpbs_spread`, which cannot be none
+    p: float  # two-sided, of no stereotype; a spread is never none, and its p says little
     replicates: list[float]  # of each
     professions: int
 
@@ -153,7 +153,8 @@ class Stereotype(Record):
 class BiasComparison(Record):
     """One measure of stereotype, teacher minus student: above 0 the student is less biased.
 
-    Random levels: replicates of the student, then professions. The teacher is a given set of weights.
+    Slopes by their amount, replicate by replicate: a stereotype turned round is as much of one. Random levels:
+    replicates of the student, then professions. The teacher is a given set of weights.
     """
 
     student: str
@@ -208,5 +209,5 @@ class GenderBiasResult(ResultFile):
     models: dict[str, ModelBias]
     stereotypes: list[Stereotype]
     comparisons: list[BiasComparison]
-    model_order: list[MetricAgreement]  # over models
+    model_order: list[MetricAgreement]  # of the measures of stereotype, over teacher and students
     planted: PlantedBias | None
