@@ -6,7 +6,7 @@ distilled more than once, with their fine-tuning seeds within; the fine-tuning s
 stands for a given set of weights. Examples that belong together, such as those of one document, share a cluster.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from robbertje_lib.experiment.artefacts import ANEW
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.finetuning import TEST, ZERO_SHOT, Predictions, TaskScores
 from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM, TokenLogProbs
 from robbertje_lib.experiment.run import Run
@@ -36,7 +35,7 @@ class TaskCounts:
     test_set: str
     metric_name: str
     metric: Metric
-    models: Mapping[str, Sequence[str]]  # group -> its models
+    models: Mapping[str, Mapping[str, Sequence[int]]]  # group -> its models, each with its fine-tuning seeds
     counts: dict[str, NDArray[np.float64]]  # group -> (units, seeds, examples, k)
     zero_shot: dict[str, NDArray[np.float64]]  # the same without fine-tuning; 0 where a model was not asked
     n_tokens: NDArray[np.int64]  # (examples,)
@@ -78,7 +77,7 @@ class TaskCounts:
             return None
         part = self.subset(np.logical_and.reduce(asked))
         answers = {ZERO_SHOT + group: counts for group, counts in part.zero_shot.items()}
-        models = {ZERO_SHOT + group: [ZERO_SHOT + model for model in self.models[group]] for group in part.zero_shot}
+        models = {ZERO_SHOT + group: _not_tuned(self.models[group]) for group in part.zero_shot}
         return replace(part, models={**self.models, **models}, counts={**part.counts, **answers}, zero_shot={})
 
 
@@ -92,15 +91,18 @@ def load_counts(run: Run, task: str, train: int | None = None, test_set: str = T
     """
     where, told = f"predictions/{task}.parquet", TaskScores.read(run, task=task)
     train = told.sizes[-1] if train is None else train
-    untuned = pc.starts_with(pc.field("model"), ZERO_SHOT)
-    wanted = (pc.field("test_set") == test_set) & ((pc.field("train") == train) | untuned)
+    wanted = (pc.field("test_set") == test_set) & pc.field("train").isin([train, 0])
     frame = Predictions.read(run, task=task).filter(wanted).to_pandas().sort_values("example_id", kind="stable")
     parts = {(str(model), int(seed)): rows for (model, seed), rows in frame.groupby(["model", "seed"])}
-    models, runs = _expected(run.profile, [row.name for row in told.baselines if row.train == train])
-    asked = {group: [ZERO_SHOT + model for model in own] for group, own in run.profile.groups.items()}
-    if not any((model, 0) in parts for own in asked.values() for model in own):
-        asked = {}
-    needed = [key for own in runs.values() for key in own] + [(m, 0) for own in asked.values() for m in own]
+    models: dict[str, dict[str, list[int]]] = {
+        **{group: {m: run.profile.finetuning_seeds(m) for m in own} for group, own in run.profile.groups.items()},
+        **{control: {control: run.profile.finetuning_seeds(control)} for control in run.profile.controls},
+        **{row.name: {row.name: [0]} for row in told.baselines if row.train == train},
+    }
+    untuned = {group: _not_tuned(own) for group, own in run.profile.groups.items()}
+    if not any((model, 0) in parts for own in untuned.values() for model in own):
+        untuned = {}
+    needed = [(m, seed) for own in (*models.values(), *untuned.values()) for m, seeds in own.items() for seed in seeds]
     _refuse_missing(f"{where}, {test_set}, {train} training examples", needed, parts)
     first = parts[needed[0]]
     for (model, seed), rows in parts.items():
@@ -114,30 +116,22 @@ def load_counts(run: Run, task: str, train: int | None = None, test_set: str = T
         metric_name=told.metric,
         metric=METRICS[told.metric],
         models=models,
-        counts={g: _units([[counted[key] for key in runs[m]] for m in own]) for g, own in models.items()},
-        zero_shot={g: _units([[counted[m, 0]] for m in own]) for g, own in asked.items()},
+        counts={group: _units(counted, own) for group, own in models.items()},
+        zero_shot={group: _units(counted, own) for group, own in untuned.items()},
         n_tokens=first["n_tokens"].to_numpy(np.int64),
         clusters=pd.factorize(first["cluster"])[0],
     )
 
 
-def _expected(
-    profile: Profile, baselines: Sequence[str]
-) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, int]]]]:
-    """Every group with its models, and every model with its runs, each a model and a seed."""
-    alone = {name: [name] for name in (*profile.controls, *baselines)}
-    models = {**profile.groups, **alone}
-    seeds = {
-        model: [0] if model in baselines else profile.finetuning_seeds(model)
-        for own in models.values()
-        for model in own
-    }
-    return models, {model: [(model, seed) for seed in own] for model, own in seeds.items()}
+def _not_tuned(models: Iterable[str]) -> dict[str, list[int]]:
+    return {ZERO_SHOT + model: [0] for model in models}
 
 
-def _units(models: Sequence[Sequence[NDArray[np.float64]]]) -> NDArray[np.float64]:
-    """Counts of each seed of each model of a group, (examples, k), as (units, seeds, examples, k)."""
-    counts = np.array(models)
+def _units(
+    counted: Mapping[tuple[str, int], NDArray[np.float64]], models: Mapping[str, Sequence[int]]
+) -> NDArray[np.float64]:
+    """The counts of a group, (examples, k) each run, as (units, seeds, examples, k)."""
+    counts = np.array([[counted[model, seed] for seed in seeds] for model, seeds in models.items()])
     return counts if len(counts) > 1 else np.moveaxis(counts, 0, 1)
 
 
@@ -171,16 +165,15 @@ def pseudo_perplexity_counts(run: Run) -> TaskCounts:
     lines = TokenLogProbs.read(run).group_by(["model", "document", "line"], use_threads=False)
     frame = lines.aggregate([("log_prob", "sum"), ("log_prob", "count")]).to_pandas().sort_values("line", kind="stable")
     parts = {(str(model), 0): rows for model, rows in frame.groupby("model", observed=True)}
-    models: dict[str, list[str]] = {**run.profile.groups, UNIGRAM: [UNIGRAM]}
+    groups = {**run.profile.groups, UNIGRAM: [UNIGRAM]}
+    models = {group: {model: [0] for model in own} for group, own in groups.items()}
     _refuse_missing(where, [(model, 0) for own in models.values() for model in own], parts)
     first = parts["teacher", 0]
     tokens = first["log_prob_count"].to_numpy(np.int64)
-    counts = {}
-    for group, own in models.items():
-        for model in own:
-            if not np.array_equal(parts[model, 0]["log_prob_count"].to_numpy(), tokens):
-                raise UserError(f"{where}: {model} was scored on other tokens than the first model; {ANEW}")
-        counts[group] = _units([[np.column_stack([-parts[m, 0]["log_prob_sum"], tokens])] for m in own])
+    for (model, _), rows in parts.items():
+        if not np.array_equal(rows["log_prob_count"].to_numpy(), tokens):
+            raise UserError(f"{where}: {model} was scored on other tokens than the first model; {ANEW}")
+    counted = {key: np.column_stack([-rows["log_prob_sum"], tokens]) for key, rows in parts.items()}
     return TaskCounts(
         task=PSEUDO_PERPLEXITY,
         train=0,
@@ -188,7 +181,7 @@ def pseudo_perplexity_counts(run: Run) -> TaskCounts:
         metric_name="nats_per_token",
         metric=ratio,
         models=models,
-        counts=counts,
+        counts={group: _units(counted, own) for group, own in models.items()},
         zero_shot={},
         n_tokens=tokens,
         clusters=pd.factorize(first["document"])[0],
@@ -196,12 +189,6 @@ def pseudo_perplexity_counts(run: Run) -> TaskCounts:
 
 
 def _refuse_missing(where: str, needed: Sequence[tuple[str, int]], there: Mapping[tuple[str, int], Any]) -> None:
-    missing: dict[str, list[str]] = {}
-    for model, seed in needed:
-        if (model, seed) not in there:
-            missing.setdefault(model, []).append(str(seed))
+    missing = dict.fromkeys(model for model, seed in needed if (model, seed) not in there)
     if missing:
-        told = "; ".join(
-            f"{model} (seed {', '.join(seeds)})" if seeds != ["0"] else model for model, seeds in missing.items()
-        )
-        raise UserError(f"{where} has no predictions of {told}; {ANEW}")
+        raise UserError(f"{where}: has no predictions of {', '.join(missing)}, or not with every seed; {ANEW}")
