@@ -21,12 +21,11 @@ def write_documents(run: Run, pool: Pool, split: Split, tokenizer: PreTrainedTok
     The teacher's text is every training document once, whatever arms there are: no arm is nearer to the teacher than
     the others, and an arm's settings change no teacher.
     """
-    sources = {document.id: document.source for document in split.held_out}
     held_out = list(document_lines(split.held_out))
     result = DocumentsResult(
         sources=pool.read,
         dropped=dict(pool.dropped),
-        held_out=write_store(run.paths.held_out, held_out, tokenizer, sources),
+        held_out=write_store(run.paths.held_out, held_out, tokenizer, split.held_out),
         teacher=_write_teacher_text(run, split, tokenizer),
     )
     result.write(run)

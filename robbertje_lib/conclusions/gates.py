@@ -1,0 +1,97 @@
+"""Two questions before every claim that rests on a task: did training carry over to it, and is the model of use?
+
+Training carried over where a group scores above random weights in its own shape, fine-tuned alike. It is of use where
+it scores above the best baseline that needs no network, and above its own answers without fine-tuning. Above means that
+the whole interval of the difference, over replicates, seeds and clusters of examples, lies above 0: each gate lets
+through what is no better in at most alpha / 2 of cases.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
+from robbertje_lib.conclusions.redrawn import Redrawn
+from robbertje_lib.experiment.profile import Profile
+from robbertje_lib.experiment.results.finetuning import ZERO_SHOT, BaselineScore
+from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM
+from robbertje_lib.experiment.results.significance import Gate
+from robbertje_lib.statistics.significance import Difference
+
+
+def best_baseline(baselines: Sequence[BaselineScore], train: int) -> str:
+    """The baseline of a size that does best on the validation split: the test split chooses nothing."""
+    return max((row for row in baselines if row.train == train), key=lambda row: row.validation).name
+
+
+def task_gates(
+    profile: Profile, redrawn: Redrawn, untuned: Redrawn | None, baseline: str, rng: np.random.Generator
+) -> list[Gate]:
+    """The gates of the teacher and every student at one size of a task.
+
+    untuned: of `TaskCounts.without_tuning`, where there is such a thing. It has no validation score by which it could
+    be the best baseline, so a group must be above both; the gate names the one that it is further from clearing.
+    """
+    level, gates = 1 - profile.significance.alpha, []
+    for group in profile.groups:
+        control = profile.control_of(group)
+        over_control = redrawn.difference(group, control, rng, level)
+        over = {baseline: redrawn.difference(group, baseline, rng, level)}
+        if untuned is not None:
+            over[ZERO_SHOT + group] = untuned.difference(group, ZERO_SHOT + group, rng, level)
+        hardest = min(over, key=lambda name: over[name].low)
+        gates.append(_gate(redrawn, group, control, over_control, hardest, over[hardest]))
+    return gates
+
+
+def perplexity_gates(profile: Profile, redrawn: Redrawn, rng: np.random.Generator) -> list[Gate]:
+    """Whether the teacher and every student are below the unigram model, in nats per token."""
+    gates = []
+    for group in profile.groups:
+        below = redrawn.difference(UNIGRAM, group, rng, 1 - profile.significance.alpha)
+        gates.append(_gate(redrawn, group, None, None, UNIGRAM, below))
+    return gates
+
+
+def _gate(
+    redrawn: Redrawn, group: str, control: str | None, over_control: Difference | None, baseline: str, over: Difference
+) -> Gate:
+    useful = over.low > 0
+    return Gate(
+        task=redrawn.data.task,
+        train=redrawn.data.train,
+        group=group,
+        control=control,
+        above_control=over_control.value if over_control else None,
+        above_control_interval=(over_control.low, over_control.high) if over_control else None,
+        carried_over=over_control.low > 0 if over_control else useful,
+        baseline=baseline,
+        above_baseline=over.value,
+        above_baseline_interval=(over.low, over.high),
+        useful=useful,
+    )
+
+
+def open_size(gates: Iterable[Gate], task: str, groups: Iterable[str]) -> tuple[int | None, str]:
+    """The largest size of the training split at which training carried over to a task in all `groups`.
+
+    None where there is none. Beside it stands why it is not the largest size there is; nothing if it is.
+    """
+    groups, shut = set(groups), {}
+    rows = [gate for gate in gates if gate.task == task and gate.group in groups]
+    for train in sorted({gate.train for gate in rows}, reverse=True):
+        shut[train] = [gate for gate in rows if gate.train == train and not gate.carried_over]
+        if not shut[train]:
+            break
+    largest = max(shut, default=None)
+    if largest is None:
+        return None, f"no gates of {', '.join(sorted(groups))}"
+    open_at = next((train for train, closed in shut.items() if not closed), None)
+    return open_at, "" if open_at == largest else _reason(task, largest, shut[largest])
+
+
+def _reason(task: str, train: int, shut: Sequence[Gate]) -> str:
+    names = ", ".join(gate.group for gate in shut)
+    if task == PSEUDO_PERPLEXITY:
+        return f"not below the unigram model: {names}"
+    return f"with {train:,} examples not above random weights: {names}"
