@@ -1,7 +1,7 @@
 """How far a model's pronouns follow the profession, and whether students do less of it than their teacher.
 
-A stereotype ties a pronoun to a profession: a slope on associated gender, or a spread over professions. A preference for
-one pronoun whatever the profession is a level: no measure here sees it. All are functions of counts summed over
+A stereotype ties a pronoun to a profession: a slope on associated gender, or a spread over professions. A preference
+for one pronoun whatever the profession is a level: no measure here sees it. All are functions of counts summed over
 professions (base forms, mean over templates), so that professions are redrawn as test examples are elsewhere. Above
 them the replicates of a student are what chance makes anew; what is there once, as the teacher, is a given set of
 weights. A model that has learnt little also shows little, so the claims ask for pseudo-perplexity first.

@@ -19,9 +19,9 @@ SAMPLE = "professions and replicates"
 def less_biased(evidence: Evidence, setting: Setting) -> Decision:
     """Every student of the setting against the teacher by every measure, in shares of the teacher's value.
 
-    A student is decided where all measures agree; Holm over students within a measure. A student whose pseudo-perplexity
-    is not below the unigram model's is left out and named. Raises `NotTested` where that is the teacher or every
-    student, or where the teacher shows no stereotype.
+    A student is decided where all measures agree; Holm over students within a measure. A student whose
+    pseudo-perplexity is not below the unigram model's is left out and named. Raises `NotTested` where that is the
+    teacher or every student, or where the teacher shows no stereotype.
     """
     result = evidence.read(GenderBiasResult, "gender-bias results")
     students, notes = _gated(evidence, setting)
@@ -36,8 +36,10 @@ def less_biased(evidence: Evidence, setting: Setting) -> Decision:
     reason = f"{'; '.join(told)}; log odds of hij, a level that is not tested: {_levels(evidence, result, students)}"
     findings = [finding for own in of_students.values() for finding in own]
     shown = base.headline(min(findings, key=lambda finding: finding.difference.value))
-    ruling = every([_agreed(own) for own in of_students.values()])
-    decided = base.decision(ruling, reason, SAMPLE, findings, shown, evidence.smallest.bias, notes)
+    verdict, factor = every([_agreed(own) for own in of_students.values()])
+    decided = base.decision((verdict, factor), reason, SAMPLE, findings, shown, evidence.smallest.bias, notes)
+    if factor == float("inf"):
+        decided = replace(decided, reason=f"{reason}; no sample would decide it, as measures point both ways")
     return decided.of_one_run() if min(map(evidence.replicates, students)) < 2 else decided
 
 
