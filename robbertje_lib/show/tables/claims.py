@@ -13,21 +13,39 @@ from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_valu
 
 
 def claims_table(result: ClaimsResult) -> pd.DataFrame:
-    """A row a claim and setting: verdict, whether another setting has another, our number, why, what is published."""
+    """A row a claim and setting: verdict, whether another setting has another, our number, why, and what it is about."""
     frame = pd.DataFrame([row.model_dump() for row in result.claims])
     frame["verdict"] = frame["verdict"].str.replace("_", " ")
     frame["across settings"] = frame["changes"].map({True: "CHANGES", False: ""})
     frame["this run"] = [number(row) for row in result.claims]
-    columns = ["claim", "setting", "verdict", "across settings", "this run", "reason", "published"]
-    return frame[columns].rename(columns={"reason": "why"})
+    columns = ["claim", "setting", "verdict", "across settings", "this run", "reason", "scope"]
+    return frame[columns].rename(columns={"reason": "why", "scope": "about"})
 
 
 def setting_table(result: ClaimsResult) -> pd.DataFrame:
-    """Verdict of every claim in every setting, and where the conclusion changes; a dash where it cannot be tested."""
+    """Verdict of every claim in every setting, and where the conclusion changes.
+
+    A dash where a setting lacks the students, or compares those of a setting to its left.
+    """
     frame = claims_table(result).assign(setting=lambda rows: rows["setting"].str.replace("_", " "))
     claims, settings = frame["claim"].unique(), frame["setting"].unique()
     table = frame.set_index(["claim", "setting"])["verdict"].unstack(fill_value=MISSING).loc[claims, settings]
     return table.rename_axis(columns=None).assign(conclusion=frame.groupby("claim")["across settings"].max())
+
+
+def published_claims_table(result: ClaimsResult) -> pd.DataFrame:
+    """A row a claim: how it is tested, the verdict of the paper's own table, and what else is published."""
+    rows = [
+        {
+            "claim": row.claim,
+            "test": row.test,
+            "source": row.source,
+            "paper's table": (row.published_verdict or MISSING).replace("_", " "),
+            "published": row.published,
+        }
+        for row in {row.id: row for row in result.claims}.values()
+    ]
+    return pd.DataFrame(rows)
 
 
 def instruments_table(result: ClaimsResult) -> pd.DataFrame:
