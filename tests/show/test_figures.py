@@ -29,7 +29,7 @@ from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.results.training import CurvePoint, DistillationResult, HeldOutPoint
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import figures
-from robbertje_lib.show.figure_style import PALETTE, looks, new_figure, save_figure
+from robbertje_lib.show.figure_style import PALETTE, label, looks, new_figure, save_figure
 from robbertje_lib.show.figures.live import live_curve
 from robbertje_lib.show.report import write_report
 from tests.support.result_files import World, make_run, write_results
@@ -176,16 +176,34 @@ def test_task_scores_show_each_seed(run: Run) -> None:
 
 
 def test_planted_bias_has_a_point_per_occupation(run: Run) -> None:
-    points = figures.plot(run, "planted_bias").axes[0].collections[0].get_offsets()
+    panels = figures.plot(run, "planted_bias").axes
     rows = GenderBiasResult.read(run).planted.occupations
-    assert np.allclose(points, [(row.planted, row.read) for row in rows if row.model == "teacher"])
+    for panel, models in zip(panels, run.profile.groups.values(), strict=False):
+        read = [[row.read for row in rows if row.model == model] for model in models]
+        planted = [row.planted for row in rows if row.model == models[0]]
+        points = panel.collections[0].get_offsets()
+        assert np.allclose(points, np.column_stack([planted, np.mean(read, axis=0)]))
 
 
-def test_rank_difference_averages_over_templates(run: Run) -> None:
+def test_rank_difference_averages_over_templates_and_replicates(run: Run) -> None:
     table = PronounProbe.read(run).to_pandas()
     own = figures.plot(run, "rank_difference").axes[0].collections[1].get_offsets()
-    expected = table[table["model"] == "non_shuffled"].groupby("profession", sort=False)["rank_difference"].mean()
-    assert np.allclose(own[:, 1], expected)
+    replicates = table[table["model"].isin(run.profile.replicates_of("non_shuffled"))]
+    assert np.allclose(own[:, 1], replicates.groupby("profession", sort=False)["rank_difference"].mean())
+
+
+def test_stereotype_shows_the_level_and_each_replicate(run: Run) -> None:
+    bias = GenderBiasResult.read(run)
+    level, *panels = figures.plot(run, "stereotype").axes
+    assert [text.get_text() for text in level.get_yticklabels()] == [label(group) for group in run.profile.groups]
+    shown = [line.get_xdata() for line in level.lines if line.get_marker() == "."]
+    groups = [models for models in run.profile.groups.values() if len(models) > 1]
+    means = [[bias.models[name].metrics["log_odds"].mean for name in models] for models in groups]
+    assert np.allclose(shown, means)
+    for panel, measure in zip(panels, dict.fromkeys(row.measure for row in bias.stereotypes), strict=True):
+        shown = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == "."]
+        rows = [row for row in bias.stereotypes if row.measure == measure]
+        assert shown == [row.replicates for row in rows if len(row.replicates) > 1]
 
 
 def test_scores_by_length_show_each_bin(run: Run) -> None:
