@@ -131,7 +131,7 @@ def test_measures_that_disagree_decide_nothing_and_are_named(other: float) -> No
     assert (
         f"merged undecided, as the measures disagree (log_odds_slope supported, rank_slope {outcome}" in decision.reason
     )
-    assert ("measures point both ways" in decision.reason) == bool(other)
+    assert ("measures point apart" in decision.reason) == bool(other)
     assert (decision.factor is None) == bool(other)
 
 

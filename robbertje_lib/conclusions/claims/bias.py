@@ -38,8 +38,9 @@ def less_biased(evidence: Evidence, setting: Setting) -> Decision:
     shown = base.headline(min(findings, key=lambda finding: finding.difference.value))
     verdict, factor = every([_agreed(own) for own in of_students.values()])
     decided = base.decision((verdict, factor), reason, SAMPLE, findings, shown, evidence.smallest.bias, notes)
-    if factor == float("inf"):
-        decided = replace(decided, reason=f"{reason}; no sample would decide it, as measures point both ways")
+    if factor == float("inf") and not decided.bounded:
+        apart = "no larger sample would decide it, as students or measures point apart"
+        decided = replace(decided, reason=f"{reason}; {apart}")
     return decided.of_one_run() if min(map(evidence.replicates, students)) < 2 else decided
 
 
@@ -80,9 +81,13 @@ def _agreed(findings: Sequence[Finding]) -> Finding:
 
 
 def _outcomes(findings: Sequence[Finding]) -> str:
-    if len({finding.outcome for finding in findings}) == 1:
-        return f"{findings[0].outcome} by every measure"
-    listed = (f"{measure} {finding.outcome}" for measure, finding in zip(MEASURES, findings, strict=True))
+    words = [
+        "no difference of interest" if finding.bounded and finding.outcome == "undecided" else finding.outcome
+        for finding in findings
+    ]
+    if len(set(words)) == 1:
+        return f"{words[0]} by every measure"
+    listed = (f"{measure} {word}" for measure, word in zip(MEASURES, words, strict=True))
     return f"undecided, as the measures disagree ({', '.join(listed)})"
 
 
