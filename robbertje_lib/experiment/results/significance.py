@@ -145,3 +145,8 @@ class SignificanceResult(ResultFile):
     pseudo_perplexity: dict[str, Interval]  # teacher, student or unigram -> of its `corpus` pseudo-perplexity
     mismatches: list[Mismatch]
     calibration: Calibration
+
+    @property
+    def largest(self) -> dict[str, int]:
+        """Task -> its largest training size, which tables show; 0 for pseudo-perplexity."""
+        return {row.task: row.train for row in sorted(self.spreads, key=lambda row: row.train)}
