@@ -76,7 +76,7 @@ class Gate(Record):
     useful: bool
 
 
-class Spread(Record):
+class RunSpread(Record):
     """How much runs differ that nothing tells apart, as standard deviations; None where there is one alone."""
 
     task: str
@@ -140,7 +140,7 @@ class SignificanceResult(ResultFile):
     comparisons: list[Comparison]
     scores: list[Score]
     gates: list[Gate]
-    spreads: list[Spread]
+    spreads: list[RunSpread]
     by_length: dict[str, LengthScores]  # task -> at the largest size
     pseudo_perplexity: dict[str, Interval]  # teacher, student or unigram -> of its `corpus` pseudo-perplexity
     mismatches: list[Mismatch]
