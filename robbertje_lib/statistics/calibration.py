@@ -11,12 +11,11 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
 from robbertje_lib.statistics import CoverageRate, RejectionRate
@@ -45,7 +44,7 @@ DATA = HERE.parent / "data"
 
 SEED = 2012
 ALPHA = 0.05
-SIMULATIONS = 4000  # of a cell without a difference
+SIMULATIONS = 5000  # of a cell without a difference
 POWER_SIMULATIONS = 1000
 RESAMPLES = 199  # per simulated data set: (r + 1) / 200 meets 0.05 exactly
 EXAMPLES = 400  # of a simulated data set
@@ -67,7 +66,7 @@ SETTINGS: dict[str, float | int] = {
     "stretch_spread": STRETCH_SPREAD,
 }
 DIFFERENCES = (0.02, 0.04, 0.06, 0.08)
-REPLICATES = (3, 5, 10)
+REPLICATES = (2, 3, 5, 10)
 SPREAD_RATIOS = (0.5, 1.0, 2.0)  # between replicates over between seeds; of speeds, between runs over within
 CLUSTERS = tuple((clusters, 10, correlation) for clusters in (20, 60) for correlation in (0.1, 0.3))
 
@@ -163,3 +162,83 @@ def _speeds(test: str, runs: int, spread: float, differences: tuple[float, ...] 
 
     differences = differences or ((0.0, *DIFFERENCES) if spread == 1 else (0.0,))
     return Cell("speeds", (test,), simulate, ratio, runs, spread, differences)
+
+
+def calibration_rates(cell: Cell, difference: float, simulations: int) -> list[RejectionRate]:
+    """How often each test of a cell rejects; the same sets every time, whatever else the study holds."""
+    rng = _generator(f"{cell.data} {cell.replicates} {cell.spread_ratio} {difference}")
+    rejected = np.zeros(len(cell.tests), int)
+    for _ in range(simulations):
+        a, b = cell.simulate(difference, rng)
+        rejected += [TESTS[test](a, b, cell.metric, rng) <= ALPHA for test in cell.tests]
+    known = cell.data, cell.replicates, cell.spread_ratio
+    return [
+        RejectionRate(test, *known, test not in SHORTCUTS, difference, *_share(count, simulations))
+        for test, count in zip(cell.tests, rejected.tolist(), strict=True)
+    ]
+
+
+def coverage_rates(clusters: int, per_cluster: int, correlation: float, simulations: int) -> list[CoverageRate]:
+    """How often the 95 % interval of an accuracy holds the truth, resampling clusters and resampling examples."""
+    rng = _generator(f"{clusters} {per_cluster} {correlation}")
+    ids = np.arange(clusters).repeat(per_cluster)
+    held = np.zeros(2, int)
+    for _ in range(simulations):
+        counts = simulate_clusters(clusters, per_cluster, correlation, rng)
+        for place, drawn in enumerate((clustered(counts, ids), counts)):
+            found = interval_of(resample([drawn], ratio, RESAMPLES, rng)[0], rng)
+            held[place] += found.low <= ACCURACY <= found.high
+    return [
+        CoverageRate(method, offered, clusters, per_cluster, correlation, *_share(count, simulations))
+        for (method, offered), count in zip({"clusters": True, "examples": False}.items(), held.tolist(), strict=True)
+    ]
+
+
+def _generator(what: str) -> np.random.Generator:
+    return np.random.default_rng([SEED, zlib.crc32(what.encode())])
+
+
+def _share(count: int, simulations: int) -> tuple[float, tuple[float, float], int]:
+    low, high = proportion_confint(count, simulations, method="beta")
+    return count / simulations, (round(float(low), 4), round(float(high), 4)), simulations
+
+
+def source_digest() -> str:
+    """SHA-256 of the code that the study runs, comments and docstrings aside."""
+    digest = hashlib.sha256()
+    for name in ("resampling", "significance", "simulation", "calibration"):
+        tree = ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+                del node.body[0]
+        digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()
+
+
+def shipped() -> tuple[list[RejectionRate], list[CoverageRate], dict[str, float | int]]:
+    """The study as `data/calibration.json` holds it: rejection rates, coverage, and settings of the simulations."""
+    stored = json.loads((DATA / "calibration.json").read_text(encoding="utf-8"))
+    rates = [RejectionRate(**{**row, "interval": tuple(row["interval"])}) for row in stored["rates"]]
+    coverage = [CoverageRate(**{**row, "interval": tuple(row["interval"])}) for row in stored["coverage"]]
+    return rates, coverage, stored["settings"]
+
+
+def main() -> None:
+    """Run the study and write it."""
+    rates: list[RejectionRate] = []
+    for cell in cells():
+        for difference in cell.differences:
+            rates += calibration_rates(cell, difference, POWER_SIMULATIONS if difference else SIMULATIONS)
+    coverage = [row for cluster in CLUSTERS for row in coverage_rates(*cluster, SIMULATIONS)]
+    study = {
+        "source": source_digest(),
+        "settings": SETTINGS,
+        "rates": [asdict(row) for row in rates],
+        "coverage": [asdict(row) for row in coverage],
+    }
+    text = json.dumps(study).replace("{", "\n{")  # a row a line, so that a change is a line's
+    (DATA / "calibration.json").write_text(text.lstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

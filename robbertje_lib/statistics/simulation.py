@@ -25,10 +25,10 @@ class Group:
 def simulate_accuracy(
     examples: int, difference: float, rng: np.random.Generator, groups: tuple[Group, Group] = (Group(), Group())
 ) -> Simulated:
-    """Correctness of two groups whose true accuracies lie `difference` apart: (correct, 1) as (units, seeds, examples, 2).
+    """Correctness of two groups whose true accuracies lie `difference` apart, as (correct, 1).
 
-    Each example has a difficulty that all models feel and each one's own; each replicate has a skill of its own, and
-    each fine-tuning run of it another.
+    Counts are (replicates, seeds, examples, 2). Each example has a difficulty that all models feel and each one's own;
+    each replicate has a skill of its own, and each fine-tuning run of it another.
     """
     shared = rng.standard_normal(examples)
     counts = []
