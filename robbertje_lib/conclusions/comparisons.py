@@ -25,9 +25,9 @@ from robbertje_lib.experiment.results.significance import (
     LengthBin,
     LengthScores,
     Mismatch,
+    RunSpread,
     Score,
     SignificanceResult,
-    Spread,
 )
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.statistics import calibration
@@ -93,7 +93,7 @@ class _Found:
     comparisons: list[Comparison] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
-    spreads: list[Spread] = field(default_factory=list)
+    spreads: list[RunSpread] = field(default_factory=list)
     by_length: dict[str, LengthScores] = field(default_factory=dict)
     mismatches: list[Mismatch] = field(default_factory=list)
 
@@ -276,11 +276,11 @@ def _scores(
         )
 
 
-def _spread(data: TaskCounts, group: str) -> Spread:
+def _spread(data: TaskCounts, group: str) -> RunSpread:
     """Standard deviations of what chance alone makes differ; seeds are pooled over replicates."""
     scores = np.array(list(data.scores(group).values()))  # (replicates, seeds)
     replicates, seeds = scores.shape
-    return Spread(
+    return RunSpread(
         task=data.task,
         train=data.train,
         group=group,

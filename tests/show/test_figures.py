@@ -15,8 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robbertje_lib.conclusions.claims.decide import decide_claims
-from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.conclusions.time_to_quality import compare_recipes
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import load_profile
@@ -32,7 +30,7 @@ from robbertje_lib.show import figures
 from robbertje_lib.show.figure_style import PALETTE, label, looks, new_figure, save_figure
 from robbertje_lib.show.figures.live import live_curve
 from robbertje_lib.show.report import write_report
-from tests.support.result_files import World, make_run, write_results
+from tests.support.result_files import World, conclude, make_run, write_results
 
 OWN = """
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
@@ -51,17 +49,16 @@ FIGURE = Figure("parameters", "Parameters of every model.", (EfficiencyResult,),
 """
 
 
-def concluded(folder: Path, profile: str) -> Run:
-    run = make_run(folder, profile, ("dbrd", "ner"))
+def concluded(folder: Path, profile: str, *sizes: int) -> Run:
+    run = make_run(folder, profile, ("dbrd", "ner"), sizes=sizes)
     write_results(run, World(examples=60, skill={"teacher": 0.9, "bort": 0.6}))
-    compare_models(run)
-    decide_claims(run)
+    conclude(run)
     return run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return concluded(tmp_path_factory.mktemp("figures"), "smoke")
+    return concluded(tmp_path_factory.mktemp("figures"), "smoke", 32, 64)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +121,11 @@ def test_what_a_profile_leads_to(run: Run, real_run: Run) -> None:
         "time_to_quality",
         "published_and_ours",
     }  # smoke has one recipe, and no real text
-    assert names - set(figures.available(real_run)) == {"planted_bias"}
+    assert names - set(figures.available(real_run)) == {"planted_bias", "learning_curve"}
     of_arms = figures.Figure("arms", "Every arm.", (ArmResult,), lambda results: new_figure())
     assert of_arms.files(run) == [ArmResult.path(run, arm=arm) for arm in run.profile.corpus.arms]
     released = set(figures.expected(load_profile("published")))
-    assert names - released == {"loss_curves", "time_to_quality", "planted_bias"}
+    assert names - released == {"loss_curves", "time_to_quality", "planted_bias", "learning_curve"}
 
 
 def test_the_plan_need_not_wait_for_what_draws() -> None:
@@ -168,13 +165,6 @@ def test_pseudo_perplexity_shows_each_model_its_interval_floor_and_unigram(run: 
     assert upright == {result.floor, result.unigram}
 
 
-def test_task_scores_show_each_seed(run: Run) -> None:
-    panel = figures.plot(run, "task_scores").axes[0]
-    points = [line for line in panel.lines if line.get_marker() == "."]
-    expected = [100 * np.array(row.seeds) for row in SignificanceResult.read(run).scores if row.task == "dbrd"]
-    assert all(np.allclose(line.get_ydata(), seeds) for line, seeds in zip(points, expected, strict=True))
-
-
 def test_planted_bias_has_a_point_per_occupation(run: Run) -> None:
     panels = figures.plot(run, "planted_bias").axes
     rows = GenderBiasResult.read(run).planted.occupations
@@ -204,21 +194,6 @@ def test_stereotype_shows_the_level_and_each_replicate(run: Run) -> None:
         shown = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == "."]
         rows = [row for row in bias.stereotypes if row.measure == measure]
         assert shown == [row.replicates for row in rows if len(row.replicates) > 1]
-
-
-def test_scores_by_length_show_each_bin(run: Run) -> None:
-    panel = figures.plot(run, "scores_by_length").axes[0]
-    expected = SignificanceResult.read(run).by_length["dbrd"].models.values()
-    assert [list(line.get_ydata()) for line in panel.lines] == [[100 * b.score for b in bins] for bins in expected]
-
-
-def test_p_values_colour_what_is_significant(run: Run) -> None:
-    significance = SignificanceResult.read(run)
-    (axes,) = figures.plot(run, "p_values").axes
-    shown = axes.collections[0].get_array().ravel()
-    rows = [row for row in significance.comparisons if row.task != "pseudo_perplexity"]
-    expected = sum(row.adjusted_p <= significance.alpha for row in rows)
-    assert np.count_nonzero(shown) == expected > 0
 
 
 def test_files_carry_their_origin_and_caption(run: Run) -> None:

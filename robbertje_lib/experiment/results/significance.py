@@ -76,7 +76,7 @@ class Gate(Record):
     useful: bool
 
 
-class Spread(Record):
+class RunSpread(Record):
     """How much runs differ that nothing tells apart, as standard deviations; None where there is one alone."""
 
     task: str
@@ -140,8 +140,13 @@ class SignificanceResult(ResultFile):
     comparisons: list[Comparison]
     scores: list[Score]
     gates: list[Gate]
-    spreads: list[Spread]
+    spreads: list[RunSpread]
     by_length: dict[str, LengthScores]  # task -> at the largest size
     pseudo_perplexity: dict[str, Interval]  # teacher, student or unigram -> of its `corpus` pseudo-perplexity
     mismatches: list[Mismatch]
     calibration: Calibration
+
+    @property
+    def largest(self) -> dict[str, int]:
+        """Task -> its largest training size, which tables show; 0 for pseudo-perplexity."""
+        return {row.task: row.train for row in sorted(self.spreads, key=lambda row: row.train)}
