@@ -83,7 +83,10 @@ def _equals(significance: SignificanceResult) -> Iterator[InstrumentCheck]:
     rows = [row for row in significance.comparisons if row.family == EQUALS and min(row.replicates) > 1]
     if rows:
         p, row = min(zip(holm([row.p for row in rows]).tolist(), rows, strict=True), key=lambda pair: pair[0])
-        truth, detail = f"no adjusted p below {EQUALS_BOUND}", f"lowest of {len(rows)}: {row.a} and {row.b} on {row.task}"
+        truth, detail = (
+            f"no adjusted p below {EQUALS_BOUND}",
+            f"lowest of {len(rows)}: {row.a} and {row.b} on {row.task}",
+        )
         yield _check("equal students", truth, f"{p:.3f}", p >= EQUALS_BOUND, detail)
 
 

@@ -87,7 +87,11 @@ def _sizes(run: Run) -> Iterator[tuple[str, int, published.Published]]:
             yield f"parameters of {label(name)}", models[name].parameters, paper(name, "parameters")
     yield "held-out lines scored", PseudoPerplexityResult.read(run).lines, paper("held-out", "lines")
     if profile.trained:
-        yield "distillations per student", min(len(profile.replicates_of(s)) for s in profile.students), paper("student", "runs")
+        yield (
+            "distillations per student",
+            min(len(profile.replicates_of(s)) for s in profile.students),
+            paper("student", "runs"),
+        )
     runs = min(len(models) * len(profile.finetuning_seeds(models[0])) for models in profile.groups.values())
     yield "fine-tuning runs per score", runs, paper("fine-tuning", "seeds")
     for task in ("dbrd", "sick_nl"):

@@ -86,14 +86,14 @@ class Decision:
         """The same where a student was distilled once, and the claim is about distillations: it decides nothing."""
         if self.verdict == "not_tested":
             return self
-        told = f"of these very weights the test says {self.verdict}: {self.reason}"
-        reason = f"{ONE_RUN}, so that chance in distillation is not known (replicates: 2 or more); {told}"
+        told = f"of these very weights the test says {self.verdict}: {self.reason}" if self.findings else self.reason
+        reason = f"{ONE_RUN}, which says nothing of other distillations (2 replicates or more do); {told}"
         return replace(self, verdict="undecided", reason=reason, factor=None, bounded=None)
 
 
 @dataclass(frozen=True)
 class OpenTasks:
-    """The tasks to which training carried over, each with the most training examples at which it did; what narrows it."""
+    """Tasks to which training carried over, each with the most training examples at which it did, and what narrows it."""
 
     sizes: dict[str, int]
     notes: tuple[str, ...]
@@ -152,14 +152,16 @@ class Evidence:
         return OpenTasks(sizes, found.notes + tuple(told for of_task in below.values() for told in of_task))
 
     def _passed(self, groups: Sequence[str], tasks: Sequence[str]) -> OpenTasks:
-        sizes, shut = {}, []
+        sizes, shut = {}, dict[str, list[str]]()
         for task in tasks:
-            train, why = open_size(self.significance.gates, task, list(groups))
+            train, why = open_size(self.significance.gates, task, groups)
             if train is None:
-                shut.append(f"{task} ({why})")
+                shut.setdefault(f"nothing carried over: {{}} ({why})", []).append(task)
             else:
                 sizes[task] = train
-        return OpenTasks(sizes, (f"nothing carried over: {', '.join(shut)}",) if shut else ())
+                if why:
+                    shut.setdefault(f"at {train:,} training examples: {{}} ({why})", []).append(task)
+        return OpenTasks(sizes, tuple(told.format(", ".join(names)) for told, names in shut.items()))
 
     def _below(self, task: str, train: int, groups: Sequence[str]) -> list[str]:
         """What of the groups is not above the best baseline, a line a baseline."""
@@ -237,12 +239,12 @@ def decision(
     bounded = all(finding.bounded for finding in findings) if bounding else None
     if verdict != "undecided" or bounded:
         return Decision(verdict, reason, *headline, findings, None, smallest, bounded, notes)
-    finite = factor != float("inf")
-    if finite:
+    larger = 1 < factor < float("inf")
+    if larger:
         reason += f"; about {factor:.{1 if factor < 10 else 0}f} times the {sample} would decide it"
     else:
-        reason += "; no sample would decide it, as the difference lies on the margin"
-    return Decision(verdict, reason, *headline, findings, factor if finite else None, smallest, bounded, notes)
+        reason += "; no larger sample would decide it"
+    return Decision(verdict, reason, *headline, findings, factor if larger else None, smallest, bounded, notes)
 
 
 def _mean(findings: list[Finding]) -> tuple[float, Interval]:

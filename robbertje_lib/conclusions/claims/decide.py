@@ -126,9 +126,7 @@ def _verdicts(name: str, words: dict[str, str], evidence: Evidence, kind: str) -
         )
 
 
-def _decided(
-    claim: Claim, unit: str, evidence: Evidence
-) -> Iterator[tuple[tuple[str, ...], tuple[Setting, Decision]]]:
+def _decided(claim: Claim, unit: str, evidence: Evidence) -> Iterator[tuple[tuple[str, ...], tuple[Setting, Decision]]]:
     """Students compared -> the first setting that compares them, and what the claim comes to there."""
     settings, seen = settings_of(evidence.run.profile), set()
     for setting in settings:
@@ -168,6 +166,9 @@ def _row(finding: Finding) -> FindingRow:
 
 
 def _told(decision: Decision) -> str:
+    """The cells, if they are not more than the tasks (the table of distances has them all), and what they come to."""
+    if len(decision.findings) > len(published.TASKS):
+        return decision.reason
     cells = ", ".join(
         f"{published.TITLES.get(f.what, f.what)} {100 * f.difference.value:+.1f} "
         f"[{100 * f.difference.low:+.1f}, {100 * f.difference.high:+.1f}]"

@@ -44,6 +44,10 @@ def _points(score: float) -> str:
     return f"{100 * score:g} point{'s' * (score != 0.01)}"
 
 
+def _signed(score: float) -> str:
+    return f"{round(100 * score, 1) + 0:+.1f}"  # + 0, so that nothing has no sign of less
+
+
 def better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     """Merged on the longest third of the inputs of the task that has the longest: three differences above 0.
 
@@ -58,10 +62,11 @@ def better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     findings = judge_better(
         _on_long(evidence, data, (merged, ordered, shuffled), short, long), evidence.smallest.score, evidence.alpha
     )
-    over_ordered, over_shuffled, more = (100 * finding.difference.value for finding in findings)
+    over_ordered, over_shuffled, more = (finding.difference.value for finding in findings)
     reason = (
-        f"{data.task} inputs of {long:.0f} tokens or more: {over_ordered:+.1f} points against {ordered}, "
-        f"{over_shuffled:+.1f} against {shuffled}; of {short:.0f} or fewer: {over_ordered - more:+.1f} against {ordered}"
+        f"{data.task} inputs of {long:.0f} tokens or more: {_signed(over_ordered)} points against {ordered}, "
+        f"{_signed(over_shuffled)} against {shuffled}; of {short:.0f} or fewer: {_signed(over_ordered - more)} against "
+        f"{ordered}"
     )
     return base.decision(
         every(findings), reason, f"long {base.SAMPLE}", findings, base.headline(findings[0]), evidence.smallest.score,
@@ -145,7 +150,8 @@ def small_trade_off(evidence: Evidence, setting: Setting) -> Decision:
             differences[student] = evidence.differences(student, "teacher", tasks.sizes)
     if not differences:
         raise NotTested("; ".join(notes))
-    return _trade_off(differences, evidence.smallest.trade_off, evidence.alpha, base.SAMPLE, tuple(notes))
+    untested = tuple(student for student in setting.students.values() if student not in differences)
+    return _trade_off(differences, evidence.smallest.trade_off, evidence.alpha, base.SAMPLE, untested, tuple(notes))
 
 
 def small_trade_off_on_paper() -> Decision:
@@ -154,7 +160,12 @@ def small_trade_off_on_paper() -> Decision:
 
 
 def _trade_off(
-    differences: dict[str, dict[str, Difference]], trade_off: float, alpha: float, sample: str, notes: tuple[str, ...] = ()
+    differences: dict[str, dict[str, Difference]],
+    trade_off: float,
+    alpha: float,
+    sample: str,
+    untested: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Decision:
     """Most tasks decide for a student, and every student must pass; Holm over all of it."""
     cells = [(student, task) for student, row in differences.items() for task in row]
@@ -164,12 +175,15 @@ def _trade_off(
         student: majority([finding for finding, cell in zip(findings, cells, strict=True) if cell[0] == student])
         for student in differences
     }
-    told = ", ".join(f"{student} {verdict.replace('_', ' ')}" for student, (verdict, _) in rulings.items())
+    told = ", ".join([*(f"{student} {verdict}" for student, (verdict, _) in rulings.items()),
+                      *(f"{student} not tested" for student in untested)])  # fmt: skip
     reason = f"loses at most {_points(trade_off)} against the teacher on most tasks: {told}"
     outcomes = [verdict for verdict, _ in rulings.values()]
     overall: Verdict = (
-        "contradicted" if "contradicted" in outcomes else "undecided" if "undecided" in outcomes else "supported"
-    )
+        "contradicted" if "contradicted" in outcomes
+        # What could not be tested may leave the claim to fall, but not to stand.
+        else "undecided" if "undecided" in outcomes or untested else "supported"
+    )  # fmt: skip
     ruling = overall, max(factor for _, factor in rulings.values())
     worst = min(findings, key=lambda finding: finding.difference.value)
     return base.decision(ruling, reason, sample, findings, base.headline(worst), trade_off, notes, bounding=False)
@@ -194,7 +208,7 @@ def costs_elsewhere_on_paper() -> Decision:
 
 
 def _lost(findings: list[Finding], sample: str, smallest: float, notes: tuple[str, ...]) -> Decision:
-    told = ", ".join(f"{100 * f.difference.value:+.1f} points on {TITLES[f.what]}" for f in findings)
+    told = ", ".join(f"{_signed(f.difference.value)} points on {TITLES[f.what]}" for f in findings)
     least = min(findings, key=lambda finding: finding.difference.value)
     reason = f"non-shuffled minus merged: {told}"
     return base.decision(every(findings), reason, sample, findings, base.headline(least), smallest, notes)

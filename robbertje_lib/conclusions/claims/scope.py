@@ -1,4 +1,4 @@
-"""What a verdict is about, in one line: which teacher, students, recipe and text, how often distilled, and what narrows it."""
+"""What a verdict is about, in one line: teacher, students, recipe, how often distilled, text, and what narrows it."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,8 @@ def scope_of(profile: Profile, setting: Setting, students: Sequence[str], notes:
     if students:
         counts = sorted({len(profile.replicates_of(student)) for student in students})
         told = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-        parts.append("one run each" if counts == [1] else f"{told} replicates each")
+        alone = "one run each" if setting.recipe == RELEASED else "these very weights, one run each"
+        parts.append(alone if counts == [1] else f"{told} replicates each")
     return "; ".join([*parts, profile.origin, *notes])
 
 
@@ -32,4 +33,4 @@ def _recipe(profile: Profile, setting: Setting) -> str:
     if setting.recipe == RELEASED:
         return "these released weights"
     recipe = profile.recipes[setting.recipe]
-    return f"{setting.selection} text, recipe {setting.recipe} ({recipe.amount:,} {recipe.amount_unit})"
+    return f"selection {setting.selection}, recipe {setting.recipe} ({recipe.amount:,} {recipe.amount_unit})"

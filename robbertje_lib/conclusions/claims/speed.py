@@ -100,8 +100,13 @@ def _of_use(evidence: Evidence, students: Sequence[str]) -> tuple[dict[str, Mode
     kept = [name for name in students if useful[name].sizes]
     if not kept:
         raise NotTested("; ".join(dict.fromkeys(note for name in students for note in useful[name].notes)))
-    notes = [f"{name} of use on {', '.join(useful[name].sizes)}" for name in kept]
-    notes += [f"{name} left out, as it is of use on no task" for name in students if name not in kept]
+    of_use: dict[str, list[str]] = {}
+    for name in students:
+        of_use.setdefault(", ".join(useful[name].sizes), []).append(name)
+    notes = [
+        f"{', '.join(names)}: {f'of use on {tasks}' if tasks else 'left out, of use on no task'}"
+        for tasks, names in of_use.items()
+    ]
     return {name: models[name] for name in ("teacher", *kept)}, tuple(notes)
 
 

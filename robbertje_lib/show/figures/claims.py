@@ -25,7 +25,10 @@ def plot(results: Results) -> Picture:
             _cell(axes, len(settings), places[name], row.published_verdict)
     axes.axvline(len(settings) - 0.5, color="#222222", linewidth=0.8)
     axes.set_yticks(range(len(claims)), [fill(row.claim, 46) for row in claims.values()], fontsize=7)
-    titles = [*(setting.replace("_", " ").replace(", ", ",\n") for setting in settings), ON_PAPER.replace(" own", "\nown")]
+    titles = [
+        *(setting.replace("_", " ").replace(", ", ",\n") for setting in settings),
+        ON_PAPER.replace(" own", "\nown"),
+    ]
     axes.set_xticks(range(len(titles)), titles, fontsize=7)
     axes.set(xlim=(-0.5, len(titles) - 0.5), ylim=(len(claims) - 0.5, -0.5), title=f"this run: {result.kind}")
     axes.xaxis.tick_top()

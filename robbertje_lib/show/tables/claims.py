@@ -13,7 +13,7 @@ from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_valu
 
 
 def claims_table(result: ClaimsResult) -> pd.DataFrame:
-    """A row a claim and setting: verdict, whether another setting has another, our number, why, and what it is about."""
+    """A row a claim and setting: verdict, whether another setting has another, our number, why, and about what."""
     frame = pd.DataFrame([row.model_dump() for row in result.claims])
     frame["verdict"] = frame["verdict"].str.replace("_", " ")
     frame["across settings"] = frame["changes"].map({True: "CHANGES", False: ""})
