@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from robbertje_lib.experiment.results.gender_bias import (
     ModelBias,
     Stereotype,
 )
-from robbertje_lib.experiment.results.significance import Gate, SignificanceResult
+from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.run import Run
 from tests.support.bias_probe import TEACHER, Probe
+from tests.support.claim_evidence import gate
 
 ARMS = ("non_shuffled", "merged")
 SETTING = Setting("head, fast", "head", "fast", {(arm, "distilbert"): arm for arm in ARMS})
@@ -46,12 +48,8 @@ class Given(Evidence):
 
     @property
     def significance(self) -> SignificanceResult:  # type: ignore[override]
-        rows = [
-            Gate(task="pseudo_perplexity", train=0, group=group, control=None, above_control=None,
-                 above_control_interval=None, carried_over=group in self.open, baseline="unigram", above_baseline=1.0,
-                 above_baseline_interval=(0.9, 1.1), useful=group in self.open)
-            for group in ("teacher", *ARMS)
-        ]  # fmt: skip
+        groups = ("teacher", *ARMS)
+        rows = [gate("pseudo_perplexity", group, useful=group in self.open, train=0) for group in groups]
         return SignificanceResult.model_construct(gates=rows)
 
 
@@ -68,7 +66,7 @@ def evidence_of(
         models=dict.fromkeys(profile.models, model), stereotypes=stereotypes, comparisons=comparisons, model_order=[],
         planted=None,
     )  # fmt: skip
-    return Given(Run(profile, RunPaths.__new__(RunPaths)), bias=result, **more)
+    return Given(Run(profile, RunPaths(profile.run_name, Path("nowhere"))), bias=result, **more)
 
 
 def simulated(rng: np.random.Generator, slopes: Mapping[str, float], replicates: int) -> list[str]:
