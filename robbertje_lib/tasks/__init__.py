@@ -79,9 +79,9 @@ class Task:
     `read(settings, source)` gives its examples. `data` names what the profile may ask for (empty:
     anything); `options` the profile's further choices, the default first (empty: any text, by default none). `kind`
     may depend on the options (a pair instead of a text), so it can be a function of the settings. `keep` says what
-    stays of a text too long for the model: its head, its tail, both, or what is around the mask.
-    `zero_shot(model, rows)` gives the pre-trained model's own answer to each row, None where it cannot be asked;
-    `extra_metrics(model, rows)` scores of it, by metric name.
+    stays of a text too long for the model: its head, its tail, both, or what is around the mask. `further` names, by
+    `data`, the sources of the further test sets. `zero_shot(model, rows)` gives the pre-trained model's own answer to
+    each row, None where it cannot be asked; `extra_metrics(model, rows)` scores of that model, by metric name.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Task:
     data: tuple[str, ...] = ()
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keep: Literal["head", "tail", "both", "mask"] = "head"
+    further: dict[str, tuple[str, ...]] = field(default_factory=dict)
     extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float]] | None = None
     zero_shot: Callable[["MaskedLM", list[Row]], list[str | None]] | None = None
 

@@ -36,7 +36,6 @@ LABELS = (
     *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
 )
 RENAMED = {"CONJ": "CCONJ"}
-FURTHER = {"lassysmall-r1.4": ("lassysmall-r2.16", "alpino-r2.16")}
 # `# wiki-135.p.9.s.2.xml` in r1.4; later `# sent_id = ` and, in Alpino, FOLDER\\ before the name.
 DOCUMENT = re.compile(r"(?m)^#(?: sent_id =)? (?:[\w-]+\\)?([\w-]+)\.p\.\d+\.s\.\S+")
 FILES = {"train": "-ud-train.conllu", "validation": "-ud-dev.conllu", "test": "-ud-test.conllu"}
@@ -61,7 +60,7 @@ def read_tags(settings: TaskSettings, source: TaskSource) -> Examples:
     dropped["train_in_validation_or_test"] = len(train) - len(splits["train"])
     further: dict[str, list[Row]] = {}
     known = _all_words(splits["train"]) | _all_words(validation)
-    for release in FURTHER.get(settings.data, ()):
+    for release in TASK.further.get(settings.data, ()):
         rows: list[Row] = []
         for path in sources.fetch(release):
             more, left_out = parse_conllu(path, f"{release}-{path.stem.rpartition('-')[2]}")
@@ -146,4 +145,5 @@ TASK = Task(
     read=read_tags,
     data=("lassysmall-r1.4", "lassysmall-r2.5", "known_answer"),
     options={"label_pieces": ("first", "all")},
+    further={"lassysmall-r1.4": ("lassysmall-r2.16", "alpino-r2.16")},
 )
