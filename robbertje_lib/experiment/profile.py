@@ -363,7 +363,19 @@ class TaskSettings(Section):
     train: Annotated[list[Positive] | None, BeforeValidator(_sizes), Scaled(60)] = None
     validation: Annotated[int | None, Field(gt=0), Scaled(40)] = None
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool] = {}  # `file` is one of the user's own
+
+    @field_validator("options")
+    @classmethod
+    def _file_at_hand(cls, options: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+        file = str(options.get("file", "."))
+        if "file" in options and not (is_there(file) and Path(file).is_file()):
+            raise ValueError(f"no file '{file}'; name one that is there")
+        return options
+
+    def own_files(self) -> list[Path]:
+        """The user's own file, where the task reads one."""
+        return [Path(str(self.options["file"]))] if "file" in self.options else []
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -707,7 +719,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`raw` with the user's own files and folders (text and models) taken from `folder`, that of the profile.
+    """`raw` with the user's own files and folders (text, models, a task's file) taken from `folder`, the profile's.
 
     What has another form than expected stays as it is, for the validation to tell.
     """
@@ -718,6 +730,12 @@ def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     for model in [raw.get("teacher"), *(students.values() if isinstance(students, dict) else [])]:
         if isinstance(model, dict) and isinstance(model.get("hub"), str) and is_folder(model["hub"]):
             model["hub"] = _absolute(model["hub"], folder)
+    finetuning = raw.get("finetuning")
+    tasks = finetuning.get("tasks") if isinstance(finetuning, dict) else None
+    for task in tasks.values() if isinstance(tasks, dict) else ():
+        options = task.get("options") if isinstance(task, dict) else None
+        if isinstance(options, dict) and isinstance(options.get("file"), str):
+            options["file"] = _absolute(options["file"], folder)
     return raw
 
 

@@ -25,6 +25,7 @@ from robbertje_lib.experiment.sources import Source, catalogue
 from robbertje_lib.experiment.words import duration, short
 from robbertje_lib.show import figures
 from robbertje_lib.show.report import PACKAGES
+from robbertje_lib.tasks import all_tasks
 
 WIDTH = 100
 DIGITS = 16  # of a hash, in the tree; the records hold all 64
@@ -243,8 +244,12 @@ class _Tree:
         if stage.startswith("30_") and "hub" in profile["teacher"]:
             yield f"teacher {profile['teacher']['hub']} at revision {profile['teacher']['revision']}"
         if stage.startswith("50_"):
-            data = profile["finetuning"]["tasks"][record.parameters["task"]]["data"]
-            yield from self._source(data, profile) if data != "held_out" else ()
+            name = record.parameters["task"]
+            task = profile["finetuning"]["tasks"][name]
+            data = task["options"].get("file", task["data"])
+            also = known[name].further.get(data, ()) if name in (known := all_tasks()) else ()
+            for source in (data, *also) if data != "held_out" else ():
+                yield from self._source(source, profile)
         if stage.startswith("60_") and profile["text"] == "real" and profile["gender_bias"]["crows_pairs"]:
             yield from self._source("crows_pairs_nl", profile)
 

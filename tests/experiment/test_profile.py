@@ -1,6 +1,7 @@
 """Profiles: every fault is one line that names the key and what would do."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,20 @@ def test_all_files_of_ones_own_are_known_so_that_an_edit_of_one_counts(tmp_path:
     content = content.replace("[novels, manifestos]", "[novels, './text/', 'hub:./set:nl', 'hub:ORG/NAME@main']")
     files = load_profile(_write(tmp_path, "own.yaml", content)).corpus.own_files()
     assert files == [tmp_path / name for name in ("text/a.txt", "text/more/b.txt", "set/c.parquet")]
+
+
+def test_a_file_that_a_task_reads_is_found_beside_the_profile(tmp_path: Path) -> None:
+    content = (paths.PROFILES / "mini.yaml").read_text(encoding="utf-8").replace("name: mini", "name: own")
+    content = re.sub("( die_dat: {data: )held_out", r"\1europarl, options: {file: ./europarl-v7.nl-en.nl}", content)
+    own = _write(tmp_path, "own.yaml", content)
+    with pytest.raises(
+        UserError, match=r"finetuning.tasks.die_dat.options: no file '.*europarl-v7.nl-en.nl'; name one"
+    ):
+        load_profile(own)
+    (tmp_path / "europarl-v7.nl-en.nl").write_bytes(b"x")
+    tasks = load_profile(own).finetuning.tasks
+    assert tasks["die_dat"].own_files() == [tmp_path / "europarl-v7.nl-en.nl"]
+    assert tasks["dbrd"].own_files() == []
 
 
 # Anything YAML can hold, put anywhere in a valid profile.

@@ -149,6 +149,8 @@ def test_sources_of_real_text_come_with_their_hashes(run: Run, monkeypatch: pyte
     for group, files in (("novels", 40), ("manifestos", 203), ("bol_reviews", 1)):
         assert f"{group}: {files} file" in told
     assert ".txt" not in told
+    for group, files in (("lassysmall-r1.4", 3), ("lassysmall-r2.16", 2), ("alpino-r2.16", 2)):
+        assert f"{group}: {files} files" in explain(str(run.paths.result("scores", "pos.json")))
     every = explain(str(run.paths.result("scores", "dbrd.json")), every_source=True)
     assert (
         every.count("- ") >= 244
