@@ -3,7 +3,7 @@
 Data with a known true difference are simulated, tests run on them, rejections counted. At difference 0 the rate is
 the type-I error, which should be the nominal level; beyond 0 it is the power. Beside the tests we offer stand the
 shortcuts people take, on the same data. The study is about the tests and no run changes its data, so it is shipped:
-`python -m robbertje_lib.statistics.calibration` makes `data/calibration.json` anew, in about five minutes.
+`python -m robbertje_lib.statistics.calibration` makes `data/calibration.json` anew, in about ten minutes of one core.
 """
 
 import ast
