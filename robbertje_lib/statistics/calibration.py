@@ -31,8 +31,8 @@ from robbertje_lib.statistics.significance import (
 )
 from robbertje_lib.statistics.simulation import (
     ACCURACY,
-    Group,
     Simulated,
+    SimulatedGroup,
     simulate_accuracy,
     simulate_clusters,
     simulate_entities,
@@ -142,8 +142,8 @@ def _students(
     spread: float,
     differences: tuple[float, ...] | None = None,
 ) -> Cell:
-    student = Group(replicates, seeds, spread * SEED_SPREAD, SEED_SPREAD)
-    groups = student, Group() if "given" in data else student
+    student = SimulatedGroup(replicates, seeds, spread * SEED_SPREAD, SEED_SPREAD)
+    groups = student, SimulatedGroup() if "given" in data else student
 
     def simulate(difference: float, rng: np.random.Generator) -> Simulated:
         # Of likeness the two hypotheses change places, so that "difference 0" is again the null: there they differ

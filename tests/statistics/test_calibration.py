@@ -10,7 +10,7 @@ from robbertje_lib.statistics import CoverageRate, RejectionRate, calibration
 from robbertje_lib.statistics.resampling import f1, ratio, scores_by_unit
 from robbertje_lib.statistics.simulation import (
     ACCURACY,
-    Group,
+    SimulatedGroup,
     simulate_accuracy,
     simulate_clusters,
     simulate_entities,
@@ -114,8 +114,8 @@ def test_simulated_data_hold_the_planted_difference(difference: float) -> None:
 
 
 def test_simulated_replicates_spread_as_told_and_do_not_move_the_mean() -> None:
-    group = Group(300, 2, replicate_spread=0.2, seed_spread=0.1)
-    a, _ = simulate_accuracy(5000, 0.0, np.random.default_rng(0), (group, Group()))
+    group = SimulatedGroup(300, 2, replicate_spread=0.2, seed_spread=0.1)
+    a, _ = simulate_accuracy(5000, 0.0, np.random.default_rng(0), (group, SimulatedGroup()))
     skill = a[..., 0].mean(axis=2)
     assert skill.mean() == pytest.approx(ACCURACY, abs=0.01)
     between, within = np.cov(skill.T)[0, 1], (skill[:, 0] - skill[:, 1]).var() / 2

@@ -34,7 +34,9 @@ def shown(panels: list[Any]) -> list[float]:
 def test_every_rate_is_a_point(study: Calibration, panels: list[Any]) -> None:
     null = [r.rejected for r in study.rates if r.replicates and not r.difference]
     assert shown(panels[:3]) == sorted(null)
-    power = [r.rejected for r in study.rates if r.replicates and r.offered and r.spread_ratio == 1 and "given" not in r.data]
+    power = [
+        r.rejected for r in study.rates if r.replicates and r.offered and r.spread_ratio == 1 and "given" not in r.data
+    ]
     assert shown(panels[3:6]) == sorted(power)
     assert shown(panels[6:8]) == sorted(r.rejected for r in study.rates if not r.replicates)
     assert shown(panels[8:]) == sorted(r.covered for r in study.coverage)
@@ -44,7 +46,9 @@ def test_shortcuts_are_hollow_and_dashed(study: Calibration, panels: list[Any]) 
     drawn = [line for axes in panels for line in axes.lines if line.get_marker() != "None"]
     hollow = [line for line in drawn if line.get_markerfacecolor() == "white"]
     assert all(line.get_linestyle() == "--" for line in hollow)
-    shortcuts = [r.rejected for r in study.rates if not r.offered] + [r.covered for r in study.coverage if not r.offered]
+    shortcuts = [r.rejected for r in study.rates if not r.offered] + [
+        r.covered for r in study.coverage if not r.offered
+    ]
     assert np.sort(np.concatenate([line.get_ydata() for line in hollow])).tolist() == sorted(shortcuts)
 
 
