@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# Both stand here, where a result file may have them at no cost.
+# They stand here, where a result file may have them at no cost.
 Verdict = Literal["supported", "contradicted", "undecided", "not_tested"]
 
 

@@ -3,7 +3,7 @@
 Data with a known true difference are simulated, tests run on them, rejections counted. At difference 0 the rate is
 the type-I error, which should be the nominal level; beyond 0 it is the power. Beside the tests we offer stand the
 shortcuts people take, on the same data. The study is about the tests and no run changes its data, so it is shipped:
-`python -m robbertje_lib.statistics.calibration` makes `data/calibration.json` anew, in about five minutes.
+`python -m robbertje_lib.statistics.calibration` makes `data/calibration.json` anew, in about ten minutes of one core.
 """
 
 import ast
@@ -31,8 +31,8 @@ from robbertje_lib.statistics.significance import (
 )
 from robbertje_lib.statistics.simulation import (
     ACCURACY,
-    Group,
     Simulated,
+    SimulatedGroup,
     simulate_accuracy,
     simulate_clusters,
     simulate_entities,
@@ -142,8 +142,8 @@ def _students(
     spread: float,
     differences: tuple[float, ...] | None = None,
 ) -> Cell:
-    student = Group(replicates, seeds, spread * SEED_SPREAD, SEED_SPREAD)
-    groups = student, Group() if "given" in data else student
+    student = SimulatedGroup(replicates, seeds, spread * SEED_SPREAD, SEED_SPREAD)
+    groups = student, SimulatedGroup() if "given" in data else student
 
     def simulate(difference: float, rng: np.random.Generator) -> Simulated:
         # Of likeness the two hypotheses change places, so that "difference 0" is again the null: there they differ

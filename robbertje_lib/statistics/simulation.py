@@ -13,7 +13,7 @@ Simulated = tuple[NDArray[np.float64], NDArray[np.float64]]  # of the two groups
 
 
 @dataclass(frozen=True)
-class Group:
+class SimulatedGroup:
     """How often chance made a student, and how far it spreads skill, in units of an example's latent difficulty."""
 
     replicates: int = 1
@@ -23,7 +23,10 @@ class Group:
 
 
 def simulate_accuracy(
-    examples: int, difference: float, rng: np.random.Generator, groups: tuple[Group, Group] = (Group(), Group())
+    examples: int,
+    difference: float,
+    rng: np.random.Generator,
+    groups: tuple[SimulatedGroup, SimulatedGroup] = (SimulatedGroup(), SimulatedGroup()),
 ) -> Simulated:
     """Correctness of two groups whose true accuracies lie `difference` apart, as (correct, 1).
 

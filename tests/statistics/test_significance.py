@@ -25,7 +25,7 @@ from robbertje_lib.statistics.significance import (
     sample_factor,
     welch_difference,
 )
-from robbertje_lib.statistics.simulation import Group, simulate_accuracy, simulate_clusters
+from robbertje_lib.statistics.simulation import SimulatedGroup, simulate_accuracy, simulate_clusters
 from tests.statistics.test_resampling import COUNTS_A, COUNTS_B, enumerated_differences
 
 
@@ -68,12 +68,12 @@ def test_two_given_models_differ_as_a_paired_t_test_says() -> None:
     assert (ours.p, ours.degrees) == (pytest.approx(theirs.pvalue, rel=0.1), theirs.df)
 
 
-REPLICATED = Group(4, 2, replicate_spread=0.15, seed_spread=0.1)
-SEEDS_ALONE = Group(5, 1, seed_spread=0.1)
+REPLICATED = SimulatedGroup(4, 2, replicate_spread=0.15, seed_spread=0.1)
+SEEDS_ALONE = SimulatedGroup(5, 1, seed_spread=0.1)
 
 
-@pytest.mark.parametrize("other", [REPLICATED, SEEDS_ALONE, Group()], ids=["replicates", "seeds", "given"])
-def test_the_error_is_the_spread_of_repeated_experiments(other: Group) -> None:
+@pytest.mark.parametrize("other", [REPLICATED, SEEDS_ALONE, SimulatedGroup()], ids=["replicates", "seeds", "given"])
+def test_the_error_is_the_spread_of_repeated_experiments(other: SimulatedGroup) -> None:
     """The standard error must be what the difference varies by when replicates, seeds and examples are drawn anew."""
     rng = np.random.default_rng(0)
     values, errors = [], []

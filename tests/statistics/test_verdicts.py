@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.resampling import ratio
 from robbertje_lib.statistics.significance import Difference, difference_of, resample
-from robbertje_lib.statistics.simulation import Group, simulate_accuracy
+from robbertje_lib.statistics.simulation import SimulatedGroup, simulate_accuracy
 from robbertje_lib.statistics.verdicts import (
     Finding,
     every,
@@ -166,7 +166,7 @@ def test_four_students_that_equal_the_teacher_are_contradicted_once_in_twenty_at
 def test_students_that_differ_by_chance_alone_get_a_verdict_in_one_case_of_twenty(replicates: int) -> None:
     """Chance of distillation is as large as that of fine-tuning; a test set large enough to find either."""
     rng = np.random.default_rng(replicates)
-    alike = Group(replicates, 1, replicate_spread=0.1, seed_spread=0.1)
+    alike = SimulatedGroup(replicates, 1, replicate_spread=0.1, seed_spread=0.1)
     outcomes = []
     for _ in range(500):
         a, b = resample(list(simulate_accuracy(500, 0.0, rng, (alike, alike))), ratio, 200, rng)

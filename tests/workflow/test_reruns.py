@@ -60,6 +60,7 @@ TASKS = {f"50_finetuning-{task}" for task in ("dbrd", "die_dat", "ner", "pos", "
 DOWNLOADED = {"10_corpus", *TASKS - {"50_finetuning-die_dat"}, "60_gender_bias"}
 GENERATED = {"10_corpus", "40_pseudo_perplexity", *TASKS, "60_gender_bias", LAST}
 READERS = {  # of known-answer Dutch, and of real text
+    "calibration.json": ({"70_significance", LAST}, {"70_significance", LAST}),
     "claims.yaml": ({LAST}, {LAST}),
     "disco.yaml": ({"60_gender_bias"}, {"60_gender_bias"}),
     "divergences.md.j2": ({LAST}, {LAST}),
