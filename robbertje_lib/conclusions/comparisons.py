@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY, TaskCounts, load_counts, pseudo_perplexity_counts
-from robbertje_lib.conclusions.gates import best_baseline, perplexity_gates, task_gates
+from robbertje_lib.conclusions.gates import perplexity_gates, task_gates
 from robbertje_lib.conclusions.redrawn import Redrawn
 from robbertje_lib.corpus.arms import get_arm
 from robbertje_lib.experiment.profile import Profile, Significance, Student
@@ -143,7 +143,7 @@ def _compare_on_task(run: Run, task: str, rng: np.random.Generator, found: _Foun
         largest = train == told.sizes[-1]
         for family, pairs in group_pairs(profile).items():
             found.comparisons += [_compare(family, redrawn, a, b, settings, rng, each_run=largest) for a, b in pairs]
-        found.gates += task_gates(profile, redrawn, asked, best_baseline(told.baselines, train), rng)
+        found.gates += task_gates(profile, redrawn, asked, told.best_baseline(train), rng)
         found.spreads += [_spread(data, group) for group in profile.groups]
         found.scores += _scores(redrawn, list(redrawn.groups), settings, rng)
         found.mismatches += _mismatches(data, told)

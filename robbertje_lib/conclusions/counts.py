@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from robbertje_lib.experiment.artefacts import ANEW
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.finetuning import TEST, ZERO_SHOT, Predictions, TaskScores
-from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM, TokenLogProbs
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY, UNIGRAM, TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.statistics.resampling import Metric, ratio
 from robbertje_lib.tasks.metrics import METRICS, example_counts
-
-PSEUDO_PERPLEXITY = "pseudo_perplexity"  # stands where a task does
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,19 @@
 Training carried over where a group scores above random weights in its own shape, fine-tuned alike. It is of use where
 it scores above the best baseline that needs no network, and above its own answers without fine-tuning. Above means that
 the whole interval of the difference, over replicates, seeds and clusters of examples, lies above 0: each gate lets
-through what is no better in at most alpha / 2 of cases.
+through what is no better in about alpha / 2 of cases.
 """
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.redrawn import Redrawn
 from robbertje_lib.experiment.profile import Profile
-from robbertje_lib.experiment.results.finetuning import ZERO_SHOT, BaselineScore
-from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM
+from robbertje_lib.experiment.results.finetuning import ZERO_SHOT
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY, UNIGRAM
 from robbertje_lib.experiment.results.significance import Gate
 from robbertje_lib.statistics.significance import Difference
-
-
-def best_baseline(baselines: Sequence[BaselineScore], train: int) -> str:
-    """The baseline of a size that does best on the validation split: the test split chooses nothing."""
-    return max((row for row in baselines if row.train == train), key=lambda row: row.validation).name
 
 
 def task_gates(
@@ -29,8 +23,9 @@ def task_gates(
 ) -> list[Gate]:
     """The gates of the teacher and every student at one size of a task.
 
-    untuned: of `TaskCounts.without_tuning`, where there is such a thing. It has no validation score by which it could
-    be the best baseline, so a group must be above both; the gate names the one that it is further from clearing.
+    baseline: the best of that size. untuned: of `TaskCounts.without_tuning`, where there is such a thing. It has no
+    validation score by which it could be the best, so a group must be above both; the gate names the one that it is
+    further from clearing.
     """
     level, gates = 1 - profile.significance.alpha, []
     for group in profile.groups:

@@ -8,7 +8,7 @@ import pytest
 
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.conclusions.counts import TaskCounts
-from robbertje_lib.conclusions.gates import best_baseline, open_size, task_gates
+from robbertje_lib.conclusions.gates import open_size, task_gates
 from robbertje_lib.conclusions.redrawn import Redrawn
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.significance import Gate
@@ -89,10 +89,10 @@ def test_answers_without_tuning_can_be_the_harder_baseline(tmp_path: Path) -> No
 def test_the_best_baseline_is_chosen_on_the_validation_split(tmp_path: Path) -> None:
     run = make_run(tmp_path, "smoke", ("dbrd",))
     write_measured(run, World(examples=50))
-    rows = TaskScores.read(run, task="dbrd").baselines
-    assert best_baseline(rows, 64) == "tf_idf"
-    rows[0] = rows[0].model_copy(update={"validation": 1.0})
-    assert best_baseline(rows, 64) == "majority"
+    told = TaskScores.read(run, task="dbrd")
+    assert told.best_baseline(64) == "tf_idf"
+    told.baselines[0] = told.baselines[0].model_copy(update={"validation": 1.0})
+    assert told.best_baseline(64) == "majority"
 
 
 BASE = Gate(

@@ -33,6 +33,7 @@ def write_profile(path: Path, change: Any = None) -> Path:
     """Write `smoke` as the profile `tiny`, with two students, once each, and one task, after `change(mapping)`."""
     profile = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8"))
     profile["name"], profile["replicates"] = "tiny", 1
+    profile["finetuning"]["seeds"] = [1, 2]
     profile["students"] = {name: profile["students"][name] for name in ("non_shuffled", "merged")}
     profile["finetuning"]["tasks"] = {"dbrd": profile["finetuning"]["tasks"]["dbrd"]}
     if change:

@@ -72,6 +72,10 @@ class TaskScores(ResultFile):
     precision: str
     runs: list[FinetuningRun]
 
+    def best_baseline(self, train: int) -> str:
+        """The baseline of a size that does best on the validation split: the test split chooses nothing."""
+        return max((row for row in self.baselines if row.train == train), key=lambda row: row.validation).name
+
 
 def _predictions(label: pa.DataType) -> pa.Schema:
     columns = [("model", pa.string()), ("seed", pa.int64()), ("train", pa.int32()), ("test_set", pa.string())]

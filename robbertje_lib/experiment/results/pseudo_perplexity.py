@@ -44,6 +44,7 @@ class PseudoPerplexityResult(ResultFile):
     floor_per_line_mean: float | None
 
 
+PSEUDO_PERPLEXITY = "pseudo_perplexity"  # stands where a task does
 UNIGRAM = "unigram"  # the `model` that knows how frequent each token is, and nothing else
 
 

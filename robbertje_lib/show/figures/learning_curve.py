@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from robbertje_lib.conclusions.gates import best_baseline
 from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.finetuning import TEST, TaskScores
@@ -29,7 +28,7 @@ def plot(results: Results) -> Picture:
     styles = {**models, **controls, BASELINE: Look("#A34700", "x", "--", BASELINE)}
     fig, panels = grid(len(told), columns=3, height=2.4)
     for axes, (task, own) in zip(panels, told.items(), strict=False):
-        best = [best_baseline(own.baselines, train) for train in own.sizes]
+        best = [own.best_baseline(train) for train in own.sizes]
         curves: dict[str, list[Score]] = {g: [scores[task, n, g] for n in own.sizes] for g in styles if g != BASELINE}
         curves[BASELINE] = [scores[task, n, name] for n, name in zip(own.sizes, best, strict=True)]
         for number, (group, rows) in enumerate(curves.items()):

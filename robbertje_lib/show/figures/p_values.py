@@ -1,7 +1,7 @@
 """Which differences between models are significant: pairs by tasks, in points, with the adjusted p."""
 
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.published import TITLES
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.show.figure_style import Picture, label, new_figure
 from robbertje_lib.show.figures import Figure, Results

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from robbertje_lib.conclusions.gates import best_baseline
 from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.results.finetuning import TEST, ZERO_SHOT, TaskScores
 from robbertje_lib.experiment.results.significance import Score, SignificanceResult
@@ -42,7 +41,7 @@ def plot(results: Results) -> Picture:
             _draw(axes, x - 0.28, control, styles[group], hollow=True)
             if untuned:
                 axes.plot(x + 0.3, 100 * untuned.score, "x", color=styles[group].colour, markersize=4)
-        best = best_baseline(task_scores.baselines, significance.largest[task])
+        best = task_scores.best_baseline(significance.largest[task])
         if task_scores.metric != "f1":  # of which the majority class has none
             axes.axhline(100 * scores[task, "majority"].score, color=GREY, linestyle="--", linewidth=1)
         axes.axhline(100 * scores[task, best].score, color=BASIS, linewidth=1)

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.finetuning import TEST
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
 from robbertje_lib.experiment.results.significance import Mismatch, SignificanceResult
 from robbertje_lib.show.figure_style import label
 from robbertje_lib.show.tables.formatting import MISSING, bounds, p_value
@@ -30,7 +30,7 @@ def model_scores_table(result: SignificanceResult) -> pd.DataFrame:
     return pd.DataFrame(table).fillna("").rename_axis("model")
 
 
-def gates_table(result: SignificanceResult) -> pd.DataFrame:
+def carry_over_table(result: SignificanceResult) -> pd.DataFrame:
     """Task by group: is it above random weights in its shape, and above the best baseline, each with its interval?
 
     Differences are in points; for pseudo-perplexity in nats per token below the unigram model.

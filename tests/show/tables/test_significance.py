@@ -34,7 +34,7 @@ def test_scores_of_all_groups_at_the_largest_size(result: SignificanceResult) ->
 
 
 def test_gates_say_yes_or_no_and_with_how_many_examples(result: SignificanceResult) -> None:
-    table = tables.gates_table(result).set_index(["task", "model"])
+    table = tables.carry_over_table(result).set_index(["task", "model"])
     assert len(table) == 3 * 5
     teacher, bort, lines = (table.loc[key] for key in (("POS", "teacher"), ("POS", "bort"), ("PPPL", "bort")))
     assert (teacher["carried over?"], teacher["of use?"], teacher["with examples"]) == ("yes", "yes", "32, 64")
