@@ -36,7 +36,7 @@ from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.figure_style import label, stamp
 from robbertje_lib.show.tables.claims import claims_table, setting_table
 from robbertje_lib.show.tables.formatting import MISSING, bounds
-from robbertje_lib.show.tables.significance import gates_table
+from robbertje_lib.show.tables.significance import carry_over_table
 
 FILE = paths.PROJECT / "DIVERGENCES.md"
 
@@ -178,7 +178,10 @@ def text(run: Run | None = None) -> str:
         claims = ClaimsResult.read(run)
         verdicts = claims_table(claims).drop(columns="across settings").set_index("claim")
         tables |= {"sizes": sizes_table(run), "precision": precision_table(run), "cells": cells_table(run)}
-        tables |= {"scores": scores_table(run), "gates": gates_table(SignificanceResult.read(run)).set_index("task")}
+        tables |= {
+            "scores": scores_table(run),
+            "gates": carry_over_table(SignificanceResult.read(run)).set_index("task"),
+        }
         tables |= {"settings": setting_table(claims), "verdicts": verdicts}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["markdown"] = _markdown
