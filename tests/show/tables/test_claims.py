@@ -42,7 +42,7 @@ def test_a_verdict_says_about_whom_it_is(decided: ClaimsResult) -> None:
 
 def test_each_claim_has_its_test_and_what_is_published(decided: ClaimsResult) -> None:
     table = claims.published_claims_table(decided).set_index("claim")
-    assert len(table) == len(CLAIMS) and table["test"].str.len().min() > 20
+    assert len(table) == len(CLAIMS) and table["test"].ne("").all()
     judged = table["paper's table"]
     assert judged["The DistilBERT shape scores better than Bort's."] == "supported"
     assert judged["Merging sentences makes an update faster."] == "–"
