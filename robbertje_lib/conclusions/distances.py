@@ -37,9 +37,6 @@ def distances_to_teacher(
 
     Of pseudo-perplexity the mean over a student's replicates.
     """
-    largest: dict[str, int] = {}
-    for row in significance.comparisons:
-        largest[row.task] = max(row.train, largest.get(row.task, 0))
     for task in published.TITLES:
         for student in profile.students:
             paper = published_difference(student, "teacher", task)
@@ -51,5 +48,10 @@ def distances_to_teacher(
                 yield Distance(task, student, paper, float(np.mean([log(ratio) for ratio in ratios])), None)
             for row in significance.comparisons:
                 place = (row.task, row.train, row.a, row.b)
-                if row.family == "students_vs_teacher" and place == (task, largest.get(task), student, "teacher"):
+                if row.family == "students_vs_teacher" and place == (
+                    task,
+                    significance.largest.get(task),
+                    student,
+                    "teacher",
+                ):
                     yield Distance(task, student, paper, row.difference, row.interval)

@@ -36,6 +36,7 @@ from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.figure_style import label, stamp
 from robbertje_lib.show.tables.claims import claims_table, setting_table
 from robbertje_lib.show.tables.formatting import MISSING, bounds
+from robbertje_lib.show.tables.significance import carry_over_table
 
 FILE = paths.PROJECT / "DIVERGENCES.md"
 
@@ -131,10 +132,9 @@ def _told(task: str, value: float, interval: Interval | None) -> str:
 def scores_table(run: Run) -> pd.DataFrame:
     """One row per task, test set and group at the largest training size: its score with interval, and of each run.
 
-    Controls (random weights) and baselines (no network) stand among the models.
+    Controls (random weights), baselines (no network) and what models answer without fine-tuning stand among them.
     """
-    scores = SignificanceResult.read(run).scores
-    largest = {row.task: max(other.train for other in scores if other.task == row.task) for row in scores}
+    result = SignificanceResult.read(run)
     rows = [
         {
             "task": row.task if row.test_set == TEST else f"{row.task}, {row.test_set}",
@@ -145,48 +145,27 @@ def scores_table(run: Run) -> pd.DataFrame:
             "training examples": f"{row.train:,}",
             "test examples": f"{row.n:,}",
         }
-        for row in scores
-        if row.train == largest[row.task]
-    ]
-    return pd.DataFrame(rows).set_index("task")
-
-
-def gates_table(run: Run) -> pd.DataFrame:
-    """One row per task and group, at the largest training size: is it above random weights, and above what baseline?"""
-    gates = SignificanceResult.read(run).gates
-    largest = {gate.task: max(other.train for other in gates if other.task == gate.task) for gate in gates}
-    rows = [
-        {
-            "task": gate.task,
-            "group": gate.group,
-            "carried over": "yes" if gate.carried_over else "NO",
-            "above its control": MISSING
-            if gate.above_control is None
-            else _told(gate.task, gate.above_control, gate.above_control_interval),
-            "of use": "yes" if gate.useful else "NO",
-            "above the best baseline": f"{_told(gate.task, gate.above_baseline, gate.above_baseline_interval)} "
-            f"({gate.baseline})",
-        }
-        for gate in gates
-        if gate.train == largest[gate.task]
+        for row in result.scores
+        if row.train in {result.largest[row.task], 0}
     ]
     return pd.DataFrame(rows).set_index("task")
 
 
 def precision_table(run: Run) -> pd.DataFrame:
-    """The arithmetic of every stage that computes with a network, and of what it came to be so."""
-    told = {
-        f"distillation of {label(model)}": DistillationResult.read(run, student=model).precision
-        for model in run.profile.trained
-        if DistillationResult.exists(run, student=model)
-    }
-    rows = [{"": what, "precision": used.name, "because": used.reason} for what, used in told.items()]
-    pppl = sorted({model.precision for model in PseudoPerplexityResult.read(run).models.values()})
-    rows.append({"": "pseudo-perplexity", "precision": ", ".join(pppl), "because": MISSING})
+    """The arithmetic of every stage that computes with a network, and why a student was trained in it."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for model in run.profile.trained:
+        if DistillationResult.exists(run, student=model):
+            used = DistillationResult.read(run, student=model).precision
+            rows.setdefault(("distillation", used.name, used.reason), []).append(run.profile.student_of(model))
+    for model, perplexity in PseudoPerplexityResult.read(run).models.items():
+        told = ("pseudo-perplexity", perplexity.precision, MISSING)
+        rows.setdefault(told, []).append(run.profile.student_of(model))
     for task in run.profile.finetuning.tasks:
-        used = TaskScores.read(run, task=task).precision
-        rows.append({"": f"fine-tuning on {task}", "precision": used, "because": MISSING})
-    return pd.DataFrame(rows).set_index("")
+        rows.setdefault(("fine-tuning", TaskScores.read(run, task=task).precision, MISSING), []).append(task)
+    columns = ["", "precision", "because", "of"]
+    told_rows = [[*told, ", ".join(dict.fromkeys(map(label, names)))] for told, names in rows.items()]
+    return pd.DataFrame(told_rows, columns=columns).set_index("")
 
 
 def text(run: Run | None = None) -> str:
@@ -199,7 +178,10 @@ def text(run: Run | None = None) -> str:
         claims = ClaimsResult.read(run)
         verdicts = claims_table(claims).drop(columns="across settings").set_index("claim")
         tables |= {"sizes": sizes_table(run), "precision": precision_table(run), "cells": cells_table(run)}
-        tables |= {"scores": scores_table(run), "gates": gates_table(run)}
+        tables |= {
+            "scores": scores_table(run),
+            "gates": carry_over_table(SignificanceResult.read(run)).set_index("task"),
+        }
         tables |= {"settings": setting_table(claims), "verdicts": verdicts}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["markdown"] = _markdown

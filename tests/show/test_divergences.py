@@ -71,12 +71,25 @@ def test_cells_say_how_far_and_whether_the_direction_agrees(run: Run) -> None:
     assert pppl.loc["non-shuffled", "paper"] == "+0.51 nats"
 
 
+def test_controls_and_baselines_stand_among_the_scores(run: Run) -> None:
+    groups = divergences.scores_table(run).loc["dbrd", "group"].tolist()
+    assert {"teacher", "merged", "random_teacher", "random_distilbert", "majority", "tf_idf"} <= set(groups)
+
+
+def test_precision_is_told_of_every_stage_that_computes(run: Run) -> None:
+    table = divergences.precision_table(run).reset_index()
+    assert table[""].tolist() == ["distillation", "pseudo-perplexity", "fine-tuning"]
+    assert table["precision"].tolist() == ["fp32", "float32", "float32"] and table.loc[0, "because"] == "no GPU"
+    assert table.loc[0, "of"].startswith("non-shuffled, shuffled, merged, bort")  # each once, however many replicates
+    assert table.loc[2, "of"] == "dbrd, sick nl"
+
+
 def test_sizes_are_ratios_of_ours_to_theirs(run: Run) -> None:
     table = sizes_table(run)
     assert table.loc["text per arm, bytes", "ratio"] == "0.001"
     assert table.loc["tokens that non-shuffled was trained on", "this run"] == "600,000"
     assert table.loc["parameters of teacher", "ratio"] == "0.06"
-    assert table.loc["fine-tuning runs per score", "ratio"] == "3"
+    assert table.loc["distillations per student", "this run"] == table.loc["fine-tuning runs per score", "ratio"] == "3"
     assert table.loc["test examples of SICK-NL", "this run"] == "2,000"
 
 
@@ -91,7 +104,7 @@ def test_the_file_is_written_alike_twice_and_says_where_it_comes_from(run: Run, 
     assert NO_EVIDENCE not in text
     for line in text.splitlines():
         assert not line.startswith("|") or line.endswith(" |")
-    for name in ("Sizes", "Distances to the teacher", "Claims by setting", "Verdicts"):
+    for name in ("Sizes", "Precision", "Distances to the teacher", "Scores", "Gates", "Claims by setting", "Verdicts"):
         assert f"### {name}\n" in text
 
 

@@ -8,7 +8,7 @@ from robbertje_lib.experiment.profile import RELEASED, HubTeacher, Profile
 
 def scope_of(profile: Profile, setting: Setting, students: Sequence[str], notes: Sequence[str] = ()) -> str:
     """Such as `2-layer students of a 4-layer teacher (width 192, 50,000,000 tokens); recipe fast, ...`."""
-    parts = [f"{_shapes(profile, students)} of {_teacher(profile)}", _recipe(profile, setting)]
+    parts = [f"{_shapes(profile, students)} of {_teacher(profile)}", _recipe(profile, setting, students)]
     if students:
         counts = sorted({len(profile.replicates_of(student)) for student in students})
         told = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
@@ -29,8 +29,13 @@ def _teacher(profile: Profile) -> str:
     return f"a {teacher.layers}-layer teacher (width {teacher.hidden}, {teacher.tokens:,} tokens)"
 
 
-def _recipe(profile: Profile, setting: Setting) -> str:
+def _recipe(profile: Profile, setting: Setting, students: Sequence[str]) -> str:
     if setting.recipe == RELEASED:
         return "these released weights"
     recipe = profile.recipes[setting.recipe]
-    return f"selection {setting.selection}, recipe {setting.recipe} ({recipe.amount:,} {recipe.amount_unit})"
+    told = f"selection {setting.selection}, recipe {setting.recipe} ({recipe.amount:,} {recipe.amount_unit}"
+    updates = sorted({profile.recipe_of(student).update_size for student in students})
+    # A confound of the published recipe: not all of its students have updates of one size.
+    return (
+        f"{told}, updates of {' and '.join(map(str, updates))} {recipe.batching})" if len(updates) > 1 else f"{told})"
+    )

@@ -18,8 +18,9 @@ def plot(results: Results) -> Picture:
     axes = fig.subplots()
     places = {name: place for place, name in enumerate(claims)}
     for row in result.claims:
-        alone = row.reason.startswith(ONE_RUN)
-        _cell(axes, settings.index(row.setting), places[row.id], row.verdict, f"\n({ONE_RUN})" if alone else "")
+        why = ONE_RUN if row.reason.startswith(ONE_RUN) else "no difference of interest" if row.bounded else ""
+        undecided = f"\n({why})" if row.verdict == "undecided" and why else ""
+        _cell(axes, settings.index(row.setting), places[row.id], row.verdict, undecided)
     for name, row in claims.items():
         if row.published_verdict:
             _cell(axes, len(settings), places[name], row.published_verdict)

@@ -12,13 +12,12 @@ from robbertje_lib.show.figures import Figure, Results
 def plot(results: Results) -> Picture:
     groups = results.profile.groups
     models = {name: costs for name, costs in results[EfficiencyResult].models.items() if name in groups}
-    rows = [row for row in results[SignificanceResult].scores if row.test_set == TEST and row.group in models]
-    largest = {row.task: max(other.train for other in rows if other.task == row.task) for row in rows}
+    result = results[SignificanceResult]
+    rows = [row for row in result.scores if row.test_set == TEST and row.train == result.largest[row.task]]
     styles = looks(models)
     fig, panels = grid(2, columns=2, height=2.6, sharey=True)
     for name, costs in models.items():
-        scores = [row.score for row in rows if row.group == name and row.train == largest[row.task]]
-        look, mean = styles[name], 100 * np.mean(scores)
+        look, mean = styles[name], 100 * np.mean([row.score for row in rows if row.group == name])
         panels[0].plot(costs.parameters / 1e6, mean, look.marker, color=look.colour, markersize=7)
         spread = costs.timing.latency_ms
         panels[1].plot([spread.low, spread.high], [mean, mean], color=look.colour, linewidth=2)

@@ -29,8 +29,7 @@ def test_alike_is_likeness_within_the_smallest_difference(difference: float, ver
 
 
 def test_on_the_same_lines_in_random_order_two_arms_are_equals() -> None:
-    same = settings_of(PROFILE)[1]
-    assert same.selection == "same_lines"
+    same = next(setting for setting in settings_of(PROFILE) if setting.selection == "same_lines")
     assert any("comparison of equals" in note for note in quality.alike(evidence_of(PROFILE, {}), same).notes)
     ordered = PROFILE.recipes["fast"].model_copy(update={"order": "document"})
     documents = PROFILE.model_copy(update={"recipes": {**PROFILE.recipes, "fast": ordered}})

@@ -26,6 +26,14 @@ def test_one_run_is_about_these_very_weights() -> None:
     assert "; 2 to 4 replicates each;" in scope_of(uneven, settings_of(uneven)[0], ("merged", "shuffled"))
 
 
+def test_updates_of_two_sizes_are_told() -> None:
+    profile = profile_of()
+    other = profile.students["shuffled"].model_copy(update={"update_size": 4096})
+    profile = profile.model_copy(update={"students": {**profile.students, "shuffled": other}})
+    told = scope_of(profile, settings_of(profile)[0], ("shuffled", "non_shuffled"))
+    assert ", updates of 2048 and 4096 tokens)" in told
+
+
 def test_released_students_are_their_weights_and_their_teacher_is_named() -> None:
     profile = load_profile("published")
     assert isinstance(profile.teacher, HubTeacher)
