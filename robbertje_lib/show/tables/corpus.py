@@ -32,7 +32,7 @@ def sources_table(read: Mapping[str, SourceRead]) -> pd.DataFrame:
     return frame
 
 
-def split_table(split: Split) -> pd.DataFrame:
+def parts_table(split: Split) -> pd.DataFrame:
     """Files (books, manifestos or what else is held out whole), documents, lines and megabytes of both parts."""
     rows = {
         name: {

@@ -46,7 +46,7 @@ def test_sources_and_what_was_left_out() -> None:
 
 
 def test_parts_by_file() -> None:
-    table = corpus.split_table(Split(training=documents(2, 3, 1), held_out=documents(4)))
+    table = corpus.parts_table(Split(training=documents(2, 3, 1), held_out=documents(4)))
     assert table.loc["training"].to_dict() == {"files": 2, "documents": 3, "lines": 6, "megabytes": 0.0}
     assert list(table["files"]) == [2, 1] and list(table["lines"]) == [6, 4]
 
