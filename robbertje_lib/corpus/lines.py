@@ -53,7 +53,7 @@ def document_lines(documents: Iterable[SplitDocument]) -> Iterator[Line]:
 
 
 def group_lines(lines: Iterable[Line]) -> list[SplitDocument]:
-    """The documents that lines come from, with those lines alone, in order of first appearance; without sources and files."""
+    """The documents that lines come from, with those lines alone, as they first appear; without sources and files."""
     grouped: dict[str, list[str]] = {}
     for line in lines:
         grouped.setdefault(line.document, []).append(line.text)

@@ -13,6 +13,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -172,9 +173,7 @@ def write_store(
     with atomic_path(path) as folder:
         # A fingerprint of the content: by default it is random, and no two runs would write the same files.
         datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=digest.hexdigest()[:16]).save_to_disk(folder)
-    lengths, longest = table["n_tokens"].to_numpy(), tokenizer.model_max_length
-    step = -(-longest // HISTOGRAM_BINS)
-    edges = np.arange(0, longest + step + 1, step)
+    lengths = table["n_tokens"].to_numpy()
     return StoreFigures(
         documents=len({line.document for line in lines}),
         lines=len(lines),
@@ -184,6 +183,12 @@ def write_store(
         mean_tokens=float(lengths.mean()),
         split_lines=counts["split_lines"],
         unknown_tokens=counts["unknown_tokens"],
-        length_histogram=LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist()),
+        length_histogram=_histogram(lengths, tokenizer.model_max_length),
         sha256=digest.hexdigest(),
     )
+
+
+def _histogram(lengths: NDArray[np.int32], longest: int) -> LengthHistogram:
+    step = -(-longest // HISTOGRAM_BINS)
+    edges = np.arange(0, longest + step + 1, step)
+    return LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist())

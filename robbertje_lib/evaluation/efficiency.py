@@ -87,7 +87,7 @@ def measure_models(run: Run, also: str = "", progress: Report = print) -> Effici
     cannot be exported has the form `torch` alone, and the reason under `not_exported`.
     """
     settings = run.profile.efficiency
-    lines = held_out_lines(run, settings.lines)
+    lines = [line.text for line in held_out_lines(run, settings.lines)]
     folders = evaluated_models(run) | {name: name for name in also.split()}
     models = {name: load_evaluated(run, name) for name in folders}
     forms, not_exported = _export(run, models, progress)

@@ -18,7 +18,7 @@ from robbertje_lib.evaluation.lines import held_out_lines
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.results.finetuning import Predictions
 from robbertje_lib.experiment.results.gender_bias import PronounProbe
-from robbertje_lib.experiment.results.pseudo_perplexity import TokenLogProbs
+from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM, TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.show.tables.gender_bias import PRONOUNS
@@ -93,13 +93,13 @@ def _bias(run: Run) -> pd.DataFrame:
 def line_choices(run: Run) -> dict[str, int]:
     """Held-out lines by number, those first on which the models differ most.
 
-    The distance is that between the best and the worst model in the mean log-probability of a token. The menu shows
-    how each line begins; the hundred lines that tell most are listed.
+    The distance is that between the best and the worst model in the mean log-probability of a token, the unigram model
+    left out. The menu shows how each line begins; the hundred lines that tell most are listed.
     """
     table = TokenLogProbs.read(run).to_pandas()
-    ordered = _farthest_apart(table, "line", "log_prob")[:LISTED]
-    text = held_out_lines(run, run.profile.pseudo_perplexity.lines)
-    return {f"{number}: {_short(text[number], SHOWN)}": int(number) for number in ordered}
+    ordered = _farthest_apart(table[table["model"] != UNIGRAM], "line", "log_prob")[:LISTED]
+    lines = held_out_lines(run, run.profile.pseudo_perplexity.lines)
+    return {f"{number}: {_short(lines[number].text, SHOWN)}": int(number) for number in ordered}
 
 
 def line_log_probs(run: Run, line: int) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
         folder = tmp_path_factory.mktemp("scored")
         patch.setenv("ROBBERTJE_OUTPUT", str(folder))
         run = tiny_run(folder)
-        lines = held_out_lines(run, 6)
+        lines, documents = zip(*held_out_lines(run, 6), strict=True)
         run = Run(
             run.profile.model_copy(
                 update={"pseudo_perplexity": run.profile.pseudo_perplexity.model_copy(update={"lines": 6})}
@@ -45,7 +45,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
         )
         model = load_evaluated(run, "teacher")
         scores = pseudo_perplexity(model, lines)
-    teacher = scores.table("teacher").to_pandas().astype({"model": str})
+    teacher = scores.table("teacher", documents).to_pandas().astype({"model": str})
     worse = teacher.assign(model="student", log_prob=teacher["log_prob"] - 0.1 * (teacher["line"] == 3))
     other = teacher.iloc[::2].assign(model="other", token_id=teacher["token_id"].iloc[::2] + 1)  # cuts lines otherwise
     TokenLogProbs.write(run, pa.Table.from_pandas(pd.concat([teacher, worse, other]), preserve_index=False))
@@ -68,7 +68,7 @@ def test_the_line_on_which_models_differ_most_comes_first(scored: Run) -> None:
 def test_a_line_shows_every_token_and_their_sum(scored: Run) -> None:
     table = explorers.line_log_probs(scored, 3)
     stored = TokenLogProbs.read(scored).to_pandas().query("line == 3")
-    text = held_out_lines(scored, 6)[3].split()
+    text = held_out_lines(scored, 6)[3].text.split()
     (*places, last), (*tokens, total) = zip(*table.index, strict=True)
     assert all(token in (text[place - 1], "<unk>") for token, place in zip(tokens, places, strict=True))
     assert list(places) == list(range(1, len(text) + 1)) and set(tokens) & set(text)

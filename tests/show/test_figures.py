@@ -155,12 +155,14 @@ def test_shown_in_a_notebook_nothing_is_saved(run: Run) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.paths.figures.glob("*")} == before
 
 
-def test_pseudo_perplexity_shows_each_model_its_interval_floor_and_unigram(run: Run) -> None:
+def test_pseudo_perplexity_shows_each_distillation_the_interval_floor_and_unigram(run: Run) -> None:
     result, intervals = PseudoPerplexityResult.read(run), SignificanceResult.read(run).pseudo_perplexity
     (axes,) = figures.plot(run, "pseudo_perplexity").axes
-    shown = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1}
-    assert shown == {round(model.corpus, 6) for model in result.models.values()}
-    assert [tuple(line.get_xdata()) for line in axes.lines[0:-2:2]] == list(intervals.values())
+    strokes = [line.get_xdata() for line in axes.lines if line.get_marker() == "|"]
+    assert np.concatenate(strokes).tolist() == [model.corpus for model in result.models.values()]
+    assert len(strokes) == len(run.profile.groups)
+    drawn = [tuple(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 2]
+    assert drawn == [interval for group, interval in intervals.items() if group != "unigram"]
     upright = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"}
     assert upright == {result.floor, result.unigram}
 

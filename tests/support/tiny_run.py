@@ -18,6 +18,8 @@ FEATURES = datasets.Features(
     {
         "text": datasets.Value("string"),
         "document_id": datasets.Value("string"),
+        "file": datasets.Value("string"),
+        "line": datasets.Value("int32"),
         "input_ids": datasets.List(datasets.Value("int32")),
         "n_tokens": datasets.Value("int32"),
     }
@@ -71,6 +73,8 @@ def write_store(folder: Path, lines: list[str], tokenizer: Any) -> None:
     columns = {
         "text": rows.text,
         "document_id": [f"document-{n // 10}" for n in rows.line],
+        "file": [f"file-{n // 20}" for n in rows.line],
+        "line": rows.line,
         "input_ids": rows.input_ids,
         "n_tokens": rows.n_tokens,
     }

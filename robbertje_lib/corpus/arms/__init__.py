@@ -77,8 +77,9 @@ def get_arm(name: str, where: str = "corpus.arms") -> Arm:
 
 
 def check_arms(chosen: profile.Profile) -> None:
-    """Raise `UserError` if a profile lists an arm that there is not, or has a student of one, or the same student twice:
-    of a sequential arm, that of `head` serves `same_lines` too.
+    """Raise `UserError` if a profile lists an arm that there is not, has a student of one, or has a student twice.
+
+    A student of a sequential arm in `same_lines` is the one in `head`, trained again.
     """
     for name in chosen.corpus.arms:
         get_arm(name)
