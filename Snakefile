@@ -192,7 +192,9 @@ rule finetuning:
     input:
         notebook=notebook("50_finetuning"),
         modules=lambda wildcards: modules("50_finetuning", wildcards.task),
-        results=[HELD_OUT, *MODELS],
+        results=lambda wildcards: [
+            HELD_OUT, *MODELS, *map(str, profile.finetuning.tasks[wildcards.task].own_files())
+        ],
     output:
         results=[result("predictions", "{task}.parquet"), result("scores", "{task}.json")],
         notebook=executed("50_finetuning-{task}"),

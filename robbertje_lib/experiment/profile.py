@@ -363,7 +363,18 @@ class TaskSettings(Section):
     train: Annotated[list[Positive] | None, BeforeValidator(_sizes), Scaled(60)] = None
     validation: Annotated[int | None, Field(gt=0), Scaled(40)] = None
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool] = {}  # `file` is one of the user's own
+
+    @field_validator("options")
+    @classmethod
+    def _file_at_hand(cls, options: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+        if "file" in options and not is_there(str(options["file"])):
+            raise ValueError(f"no file '{options['file']}'; name one that is there")
+        return options
+
+    def own_files(self) -> list[Path]:
+        """The user's own file, where the task reads one."""
+        return [Path(str(self.options["file"]))] if "file" in self.options else []
 
     @property
     def sizes(self) -> dict[str, int | None]:

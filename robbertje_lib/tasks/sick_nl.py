@@ -1,6 +1,11 @@
 """SICK-NL: does one sentence entail another, contradict it, or neither (Wijnholds & Moortgat 2021)?
 
 A tab-separated file with its own split: 4,439 training, 495 trial (validation) and 4,906 test pairs.
+
+Each pair is a cluster of its own, although pairs share sentences: joined by what they share, the test pairs fall into
+860 groups, one of them with 364 pairs (7.4 %; the largest of training 5.3 %), which would be resampled all or nothing.
+The scores of logistic regression on words vary 1.4 to 1.5 times as much over these groups as over as many single pairs,
+so standard errors here may be a fifth too small.
 """
 
 import csv

@@ -243,7 +243,8 @@ class _Tree:
         if stage.startswith("30_") and "hub" in profile["teacher"]:
             yield f"teacher {profile['teacher']['hub']} at revision {profile['teacher']['revision']}"
         if stage.startswith("50_"):
-            data = profile["finetuning"]["tasks"][record.parameters["task"]]["data"]
+            task = profile["finetuning"]["tasks"][record.parameters["task"]]
+            data = task["options"].get("file", task["data"])
             yield from self._source(data, profile) if data != "held_out" else ()
         if stage.startswith("60_") and profile["text"] == "real" and profile["gender_bias"]["crows_pairs"]:
             yield from self._source("crows_pairs_nl", profile)

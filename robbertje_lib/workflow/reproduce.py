@@ -115,7 +115,8 @@ def _sweep(run: Run) -> None:
 def _settle_dates(run: Run) -> None:
     """Files dated in the future, as after a clock was set back, would make every stage that reads them fail."""
     folders = [run.paths.run, run.paths.figures, paths.NOTEBOOKS, paths.PACKAGE]
-    files = [*run.profile.corpus.own_files(), *(file for folder in folders for file in folder.rglob("*"))]
+    own = [file for task in run.profile.finetuning.tasks.values() for file in task.own_files()]
+    files = [*run.profile.corpus.own_files(), *own, *(file for folder in folders for file in folder.rglob("*"))]
     if ahead := artefacts.settle_dates(files):
         print(f"{len(ahead)} files were dated in the future, and are now dated today: {ahead[0].name} ...", flush=True)
 
