@@ -66,12 +66,13 @@ def gold_of(rows: Iterable[Row]) -> list[Label]:
 
 
 def _baselines_of(data: TaskData) -> dict[str, Fit]:
+    chosen: dict[str, Fit] = {"majority": _majority}
     if data.kind == "token_classification":
-        return {"majority": _majority, **({"word_list": _word_list} if data.task.metric == "f1" else {"word_tag": _word_tag})}
+        return chosen | ({"word_list": _word_list} if data.task.metric == "f1" else {"word_tag": _word_tag})
     if data.kind == "pair_classification":
-        return {"majority": _majority, "shared_ngrams": _shared_ngrams}
+        return chosen | {"shared_ngrams": _shared_ngrams}
     masked = all(MASK in text for text in data.train["text"])
-    return {"majority": _majority, "tf_idf": _tf_idf, **({"bigram_rule": _bigram_rule} if masked else {})}
+    return chosen | {"tf_idf": _tf_idf} | ({"bigram_rule": _bigram_rule} if masked else {})
 
 
 def _most_frequent(counts: Counter[str]) -> str:
