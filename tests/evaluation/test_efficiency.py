@@ -80,12 +80,13 @@ def test_finetuning_seconds_are_medians_of_the_tasks_that_ran() -> None:
     )
     runs = [
         FinetuningRun(
-            model=m, seed=s, metrics={}, validation=0.5, hyper_parameters=settings, updates=1, seconds=t
+            model=m, seed=s, train=n, metrics={}, validation=0.5, hyper_parameters=settings, further={}, updates=1,
+            seconds=t,
         )
-        for m, s, t in (("teacher", 1, 4.0), ("teacher", 2, 6.0), ("bort", 1, 1.0))
+        for m, s, n, t in (("teacher", 1, 60, 4.0), ("teacher", 2, 60, 6.0), ("teacher", 1, 20, 1.0), ("bort", 1, 60, 1.0))
     ]  # fmt: skip
     TaskScores(
-        task="ner", kind="token_classification", metric="f1", labels=[], majority_baseline=0.0, lexicon_baseline=None,
+        task="ner", kind="token_classification", metric="f1", labels=[], sizes=[20, 60], further_tests={}, baselines=[],
         counts=SplitCounts(examples={}, not_sampled={}, dropped={}, labels={}), truncated={}, extra_metrics={},
         precision="fp32", runs=runs,
     ).write(run, task="ner")  # fmt: skip
