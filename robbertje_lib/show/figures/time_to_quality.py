@@ -11,17 +11,18 @@ def plot(results: Results) -> Picture:
     fig, panels = grid(len(rows), columns=2, height=3.0)
     for axes, row in zip(panels, rows, strict=False):
         styles = looks(row.curves)
-        for name, curve in row.curves.items():
+        for name, replicates in row.curves.items():
             look = styles[name]
-            axes.plot([p.training_seconds for p in curve], [p.pseudo_perplexity for p in curve], look.line,
-                      marker=look.marker, color=look.colour, label=look.label)  # fmt: skip
-        axes.axhline(row.end.pseudo_perplexity, color=GREY, linestyle=":", linewidth=1)
-        told = f"{label(row.other)} does not get there"
-        if row.reached is not None:
-            seconds = row.reached.training_seconds
-            when = f"is there after {seconds:.0f} s" if seconds else "starts below it"
-            told = f"{label(row.other)} {when}, {label(row.published)} after {row.end.training_seconds:.0f} s"
-        axes.annotate(told, (1, row.end.pseudo_perplexity), (0, -8), xycoords=("axes fraction", "data"),
+            for number, curve in enumerate(replicates):
+                axes.plot([p.training_seconds for p in curve], [p.pseudo_perplexity for p in curve], look.line,
+                          marker=look.marker, color=look.colour, label=None if number else look.label)  # fmt: skip
+        axes.axhline(row.target, color=GREY, linestyle=":", linewidth=1)
+        there = sum(point is not None for point in row.reached)
+        told = f"{label(row.other)}: {there} of {len(row.reached)} replicates get there" if there else f"{label(row.other)} does not get there"
+        if row.seconds is not None:
+            when = f"is there after {row.seconds:.0f} s" if row.seconds else "starts below it"
+            told = f"{label(row.other)} {when}, {label(row.published)} after {row.published_seconds:.0f} s"
+        axes.annotate(told, (1, row.target), (0, -8), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="top", fontsize=7, color=GREY)  # fmt: skip
         axes.set_yscale("log")
         axes.margins(y=0.15)  # room for the text below the line
@@ -35,8 +36,8 @@ def plot(results: Results) -> Picture:
 FIGURE = Figure(
     name="time_to_quality",
     caption=(
-        "Held-out pseudo-perplexity against seconds of training (evaluation not counted) for two "
-        "recipes on the same arm and shape. The dotted line is what the published recipe ends with."
+        "Held-out pseudo-perplexity against seconds of training (evaluation not counted) for two recipes on the "
+        "same arm and shape, a line a replicate. The dotted line is what the published recipe ends with, in the mean."
     ),
     needs=(DistillationResult,),
     plot=plot,
