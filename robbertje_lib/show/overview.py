@@ -116,6 +116,6 @@ def settings_table(run: Run) -> pd.DataFrame:
         told = {"trains for": "nothing: released", "replicates": len(profile.replicates_of(name))}
         if not student.released:
             recipe = profile.recipe_of(name)
-            told["trains for"] = f"{recipe.amount:,} {recipe.amount_unit}, {recipe.update_size:,} {recipe.batching} a time"
+            told["trains for"] = f"{recipe.amount:,} {recipe.amount_unit}, in updates of {recipe.update_size:,} {recipe.batching}"
         rows.append({**student.model_dump(include=set(columns)), **told})
     return pd.DataFrame(rows, list(profile.students))[[*columns, "trains for", "replicates"]]
