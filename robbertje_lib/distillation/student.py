@@ -114,7 +114,8 @@ def distil(run: Run, model: str, checkpoint_seconds: float = 60.0, show: Show | 
 
     model: a student such as `merged`, or a further distillation of it, `merged.2`, which has another seed and nothing
     else of its own. Resumes from a checkpoint of the same settings. Under `accelerate launch` all processes call this,
-    and the main one writes. Raises `UserError` for an unknown model, a missing teacher or store, or as `training.train`.
+    and the main one writes. Raises `UserError` for an unknown model, for a teacher or a store that is missing, or as
+    `training.train`.
     """
     profile, settings = run.profile, _to_train(run.profile, model)
     recipe, shape = profile.recipe_of(model), profile.shapes[settings.shape]

@@ -583,7 +583,7 @@ class Profile(Section):
 
     @property
     def controls(self) -> dict[str, str]:
-        """Control -> a model whose shape it has, with random weights: one for the teacher's shape and each student's."""
+        """Control -> a model whose shape it has, with random weights: one for each shape, the teacher's too."""
         controls = {f"{CONTROL}teacher": "teacher"}
         for name, student in self.students.items():
             controls.setdefault(f"{CONTROL}{student.shape}", name)

@@ -35,7 +35,8 @@ class Precision:
 def choose_precision(device: torch.device, wanted: Literal["auto", "float32"] = "auto") -> Precision:
     """bf16 where the hardware multiplies it natively and a measurement shows that it pays; says why.
 
-    A recipe that wants float32 has it. `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides instead if it is set. Raises `UserError` for another value.
+    A recipe that wants float32 has it. Else `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides if it is set. Raises
+    `UserError` for another value.
     """
     if wanted == "float32":
         return Precision("fp32", "the recipe says so")

@@ -18,7 +18,11 @@ def plot(results: Results) -> Picture:
                           marker=look.marker, color=look.colour, label=None if number else look.label)  # fmt: skip
         axes.axhline(row.target, color=GREY, linestyle=":", linewidth=1)
         there = sum(point is not None for point in row.reached)
-        told = f"{label(row.other)}: {there} of {len(row.reached)} replicates get there" if there else f"{label(row.other)} does not get there"
+        told = (
+            f"{label(row.other)}: {there} of {len(row.reached)} replicates get there"
+            if there
+            else f"{label(row.other)} does not get there"
+        )
         if row.seconds is not None:
             when = f"is there after {row.seconds:.0f} s" if row.seconds else "starts below it"
             told = f"{label(row.other)} {when}, {label(row.published)} after {row.published_seconds:.0f} s"

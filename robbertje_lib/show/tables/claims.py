@@ -51,7 +51,10 @@ def form_losses_table(result: ClaimsResult) -> pd.DataFrame:
 
 
 def recipe_table(comparisons: Sequence[RecipeComparison]) -> pd.DataFrame:
-    """What `compare_recipes` gave, a row a pair; seconds are of training alone, means over replicates. Empty where no recipes are paired."""
+    """What `compare_recipes` gave, a row a pair; seconds are of training alone, means over replicates.
+
+    Empty where no recipes are paired.
+    """
     rows = [
         {
             "published": row.published,
