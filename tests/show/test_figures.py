@@ -265,7 +265,7 @@ def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(rea
     axes, *_ = figures.plot(real_run, "time_to_quality").axes
     assert len(others) == 3 and len([line for line in axes.lines if len(line.get_xdata()) == 3]) == 2 * 3
     assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
-    assert "is there after 5 s, non-shuffled as published after 100 s" in axes.texts[0].get_text()
+    assert "is there after 5 s,\nnon-shuffled as published after 100 s" in axes.texts[0].get_text()
     write("non_shuffled", [1000, 1000], 1)
     row = compare_recipes(real_run)[0]
     assert row.reached == [None] * 3 and row.share is None
