@@ -148,7 +148,8 @@ def test_distil_writes_model_and_result(run: Run, student: str) -> None:
     assert DistillationResult.read(run, student=student) == result
     recipe = run.profile.recipes[result.recipe]
     assert (result.student, result.arm, result.recipe_settings) == (student, "merged", recipe)
-    store = TokenStore(run.paths.corpus("head", "merged"), recipe.minimum_tokens)
+    unknown = AutoTokenizer.from_pretrained(run.paths.tokenizer).unk_token_id
+    store = TokenStore(run.paths.corpus("head", "merged"), recipe.minimum_tokens, unknown)
     assert result.epoch_tokens == store.epoch_tokens < store.lengths.sum()
     done = result.tokens if recipe.amount_unit == "tokens" else result.updates
     assert recipe.amount <= done <= recipe.amount + recipe.update_size
