@@ -7,6 +7,7 @@ section of the profile that it depends on has changed. A run record is written l
 `config["profile"]` is the frozen profile of the run: what the user asked for, resolved once, by the front door.
 """
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def weights(name):
 
 MODELS = [file for name in profile.models for file in weights(name)]
 EVALUATED = [f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models]
+CONTROLS = [f"{control}={of}" for control, of in profile.controls.items()]
 TASKS = list(profile.finetuning.tasks)
 FIGURES = figures.expected(profile)
 PLANTED = ["gender_bias.planted_strength"] if KNOWN_ANSWER else []  # part of the text itself
@@ -76,7 +78,7 @@ def modules(stage, *tasks):
     """What the notebook imports, without other tasks and, where the text is real, without known-answer Dutch."""
     also = {f"tasks.{task}" for task in tasks}
     others = {f"tasks.{task}" for task in TASKS} - also
-    if stage == "10_corpus":
+    if stage in {"10_corpus", "70_significance"}:  # which needs to know what arms have in common
         also |= {f"corpus.arms.{arm}" for arm in profile.corpus.arms}
     if stage == "90_claims_and_figures":
         also |= {f"show.figures.{figure}" for figure in FIGURES}
@@ -106,7 +108,7 @@ RUN = (
 )
 
 wildcard_constraints:
-    student="|".join(profile.trained) or "none",
+    model="|".join(map(re.escape, profile.trained)) or "none",
     task="|".join(TASKS),
 
 rule all:
@@ -147,25 +149,29 @@ rule teacher:
     threads: ALL
     shell: RUN
 
+def student(wildcards):
+    """The student that a model is a distillation of. How often it is distilled is no setting of this rule's."""
+    return profile.students[profile.student_of(wildcards.model)]
+
 rule distillation:
-    message: "30_distillation-{wildcards.student}"
+    message: "30_distillation-{wildcards.model}"
     input:
         notebook=notebook("30_distillation"),
         modules=modules("30_distillation"),
         results=lambda wildcards: [
-            here(run.paths.corpus(profile.students[wildcards.student].selection, profile.students[wildcards.student].arm) / "state.json"),
+            here(run.paths.corpus(student(wildcards).selection, student(wildcards).arm) / "state.json"),
             HELD_OUT,
             *weights("teacher"),
         ],
     output:
-        results=[result("distillation", "{student}.json"), model("{student}")],
-        notebook=executed("30_distillation-{student}"),
-        record=record("30_distillation-{student}"),
+        results=[result("distillation", "{model}.json"), model("{model}")],
+        notebook=executed("30_distillation-{model}"),
+        record=record("30_distillation-{model}"),
     params:
-        parameters=lambda wildcards: parameters(student=wildcards.student),
+        parameters=lambda wildcards: parameters(model=wildcards.model),
         digest=lambda wildcards: profile.digest(
-            "seed", "tokenizer", "teacher", f"students.{wildcards.student}",
-            f"shapes.{profile.students[wildcards.student].shape}", f"recipes.{profile.students[wildcards.student].recipe}",
+            "seed", "tokenizer", "teacher", f"students.{profile.student_of(wildcards.model)}",
+            f"shapes.{student(wildcards).shape}", f"recipes.{student(wildcards).recipe}",
         ),
     threads: ALL
     shell: RUN
@@ -203,6 +209,7 @@ rule finetuning:
         parameters=lambda wildcards: parameters(task=wildcards.task),
         digest=lambda wildcards: profile.digest("seed", *FINETUNING, *PLANTED, f"finetuning.tasks.{wildcards.task}"),
         models=EVALUATED,
+        controls=CONTROLS,
     threads: HALF
     shell: RUN
 
@@ -238,7 +245,8 @@ rule significance:
     params:
         parameters=parameters(),
         digest=profile.digest(
-            "seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias", *(f"students.{name}" for name in profile.students)
+            "seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias", "recipes",
+            *(f"students.{name}" for name in profile.students),
         ),
         models=EVALUATED,
         tasks=TASKS,
@@ -269,7 +277,7 @@ rule claims_and_figures:
         modules=modules("90_claims_and_figures"),
         results=list(dict.fromkeys([
             *(result("corpus", f"{arm}.json") for arm in profile.corpus.arms),
-            *(result("distillation", f"{student}.json") for student in profile.trained),
+            *(result("distillation", f"{name}.json") for name in profile.trained),
             result("pseudo_perplexity.json"),
             *COMPARED["finetuning"],
             result("significance.json"),

@@ -296,7 +296,8 @@ class Recipe(Section):
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens
     mask_smoothing: NotNegative = 0.7  # the exponent of `smoothed`
     dropout: Fraction = 0.1
-    amount: Annotated[int, Field(gt=0), Scaled(1)]  # how many of `amount_unit` to train on
+    # How many of `amount_unit` to train on. Epochs are passes over text that a budget has made shorter already.
+    amount: Annotated[int, Field(gt=0), Scaled(1)]
     amount_unit: Literal["tokens", "updates", "sequences", "epochs"]
     equal_pairs: list[tuple[str, str]] = Field(default=[], strict=False)  # FairDistillation: averaged teacher logits
 
@@ -321,8 +322,9 @@ class Student(Section):
     revision: Revision = Field(default=None, validate_default=True, exclude_if=lambda value: value is None)
     recipe: str = Field(default=RELEASED, validate_default=True)
     selection: Literal["head", "same_lines"] = "head"
-    # How often it is distilled, where that is not as often as the profile says.
-    replicates: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
+    # The recipe's own, where it is another for this student alone, as the paper's for its shuffled one.
+    update_size: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
+    replicates: Positive | None = None  # how often it is distilled, where that is not as often as the profile says
 
     @field_validator("recipe")
     @classmethod
@@ -486,6 +488,8 @@ class Profile(Section):
                 yield f"students: '{name}' is reserved; rename the student"
             if student.released and (student.replicates or 1) > 1:
                 yield f"students.{name}.replicates: a released student is there once; leave it out"
+            if student.released and student.update_size:
+                yield f"students.{name}.update_size: a released student is not trained; leave it out"
             for kind, wanted, known in (
                 ("shape", student.shape, self.shapes),
                 ("recipe", student.recipe, [RELEASED] if student.released else self.recipes),
@@ -499,6 +503,8 @@ class Profile(Section):
                 nearest = did_you_mean(student.arm, self.corpus.arms)
                 yield f"students.{name}.arm: '{student.arm}' is not listed in corpus.arms; {nearest}"
             recipe, named = self.recipes[student.recipe], self.shapes[student.shape].teacher_layers
+            if student.update_size and student.update_size < recipe.batch_size:
+                yield f"students.{name}.update_size: below the recipe's batch_size {recipe.batch_size}; raise it"
             if recipe.initialisation == "teacher_layers" and not named:
                 copies = f"recipe '{student.recipe}' copies teacher layers; name them"
                 yield f"shapes.{student.shape}.teacher_layers: {copies}"
@@ -544,7 +550,7 @@ class Profile(Section):
         return "real Dutch" if self.text == "real" else "known-answer Dutch, not a replication"
 
     def replicates_of(self, student: str) -> list[str]:
-        """The models that a student is: `merged`, and for further distillations `merged.2`, `merged.3`, ..."""
+        """The models that a student is: `merged`, and for further distillations `merged.2`, `merged.3`, and so on."""
         settings = self.students[student]
         count = 1 if settings.released else settings.replicates or self.replicates
         return [student, *(f"{student}.{number}" for number in range(2, count + 1))]
@@ -580,9 +586,15 @@ class Profile(Section):
         number = self.replicate_of(model)
         return self.seed if number == 1 else derived_seed(self.seed, number)
 
+    def recipe_of(self, student: str) -> Recipe:
+        """How a student (or one of its models) is trained: its recipe, with an update size of its own if it has one."""
+        settings = self.students[self.student_of(student)]
+        changed = {"update_size": settings.update_size} if settings.update_size else {}
+        return self.recipes[settings.recipe].model_copy(update=changed)
+
     @property
     def controls(self) -> dict[str, str]:
-        """Control -> a model whose shape it has, with random weights: one for the teacher's shape and each student's."""
+        """Control -> a model whose shape it has, with random weights: one for each shape, the teacher's too."""
         controls = {f"{CONTROL}teacher": "teacher"}
         for name, student in self.students.items():
             controls.setdefault(f"{CONTROL}{student.shape}", name)
@@ -784,7 +796,7 @@ def scale(section: Any, budget: float) -> Any:
     """A copy of `section` in which every `Scaled` field is multiplied by `budget`, down to its minimum."""
     if isinstance(section, dict):
         return {key: scale(value, budget) for key, value in section.items()}
-    if not isinstance(section, Section):
+    if not isinstance(section, Section) or getattr(section, "amount_unit", None) == "epochs":
         return section
     changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():

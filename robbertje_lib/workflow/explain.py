@@ -16,7 +16,7 @@ from typing import Any
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.profile import LAST_STAGE, is_there
+from robbertje_lib.experiment.profile import LAST_STAGE, Profile, derived_seed, is_there
 from robbertje_lib.experiment.provenance import commit, producers, read_records
 from robbertje_lib.experiment.results.claims import ClaimsResult, ClaimVerdict
 from robbertje_lib.experiment.results.record import RunRecord
@@ -234,9 +234,11 @@ class _Tree:
         """Seeds and sources of a stage."""
         profile = record.profile or {}
         seeds = f"seed {profile['seed']}"
+        if (number := Profile.replicate_of(record.parameters.get("model", ""))) > 1:
+            seeds = f"seed {derived_seed(profile['seed'], number)}, of replicate {number}, from {seeds}"
         if stage.startswith("50_"):
             chosen = record.parameters.get("seeds") or profile["finetuning"]["seeds"]
-            seeds += f"; fine-tuning seeds {', '.join(map(str, chosen))}"
+            seeds += f"; fine-tuning seeds {', '.join(map(str, chosen))}, of further replicates drawn from these"
         yield seeds
         if stage.startswith("10_"):
             for source in profile["corpus"]["sources"]:

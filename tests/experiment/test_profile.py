@@ -90,8 +90,14 @@ BAD = [
     (_put("finetuning", "learning_rate", [0.0, 1e-5]), "finetuning.learning_rate.0: Input should be greater than 0"),
     (_put("finetuning", "seeds", []), "finetuning.seeds: List should have at least 1 item"),
     (_put("finetuning", "seeds", [1, 2, 1]), "finetuning.seeds: 1 is listed twice; list it once"),
-    (_put("finetuning", "tasks", "ner", "train", 0), "finetuning.tasks.ner.train: Input should be greater than 0"),
+    (_put("finetuning", "tasks", "ner", "train", 0), "finetuning.tasks.ner.train.0: Input should be greater than 0"),
     (_put("significance", {"alpha": 1.0}), "significance.alpha: Input should be less than 1"),
+    (_put("finetuning", "tasks", "ner", "train", [60, 60]), "finetuning.tasks.ner.train: 60 is listed twice; list it once"),
+    (_put("replicates", 0), "replicates: Input should be greater than 0"),
+    (_put("students", "merged", "replicates", 0), "students.merged.replicates: Input should be greater than 0"),
+    (_put("students", "shuffled_as_published", "update_size", 3), "students.shuffled_as_published.update_size: below the recipe's batch_size 5; raise it"),
+    (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": "c", "replicates": 2}), "students.merged.replicates: a released student is there once; leave it out"),
+    (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": "c", "update_size": 9}), "students.merged.update_size: a released student is not trained; leave it out"),
     # names that do not exist
     (_put("text", "reel"), "text: 'reel' is not known; did you mean 'real'?"),
     (_put("students", "bort", "arm", "merge"), "students.bort.arm: 'merge' is not listed in corpus.arms; did you mean 'merged'?"),
@@ -109,10 +115,14 @@ BAD = [
     (_put("corpus", "sources", ["novel"]), "corpus.sources: no source 'novel': did you mean 'novels'?"),
     (_put("corpus", "sources", ["novels", "novels"]), "corpus.sources: 'novels' is listed twice"),
     (_put("corpus", "sources", ["./nowhere.txt"]), "corpus.sources: no source './nowhere.txt'"),
+    (_put("recipes", "fast", "order", "documents"), "recipes.fast.order: 'documents' is not known; did you mean 'document'?"),
+    (_put("recipes", "fast", "precision", "float16"), "recipes.fast.precision: 'float16' is not known"),
     (_put("recipes", "fast", "masking", "smooth"), "recipes.fast.masking: 'smooth' is not known; did you mean 'smoothed'?"),
     # combinations that cannot be
     (_put("students", {}), "students: Dictionary should have at least 1 item"),
     (_put("students", "teacher", MINI["students"]["bort"]), "students: 'teacher' is reserved; rename the student"),
+    (_put("students", "random_bort", MINI["students"]["bort"]), "students: 'random_bort' is reserved; rename the student"),
+    (_put("shapes", "teacher", MINI["shapes"]["bort"]), "shapes: 'teacher' is reserved; rename the shape"),
     (_put("students", "../../etc", MINI["students"]["bort"]), "names start with a letter"),
     (_put("name", "../mini"), "name: names start with a letter"),
     (_put("teacher", "heads", 3), "teacher.heads: 3 does not divide teacher.hidden 256"),
@@ -170,6 +180,68 @@ def test_a_budget_scales_what_is_marked_and_nothing_else() -> None:
     assert part.finetuning.seeds == whole.finetuning.seeds
     assert (whole.run_name, part.run_name) == ("mini", "mini-budget0.05")
     assert "budget 0.05" in part.stamp and "budget" not in whole.stamp
+
+
+def test_passes_over_text_that_a_budget_has_made_shorter_are_as_many() -> None:
+    whole, part = (load_profile("mini", budget).recipes for budget in (1.0, 0.05))
+    assert part["as_published"] == whole["as_published"] and whole["as_published"].amount_unit == "epochs"
+    assert part["fast"].amount == whole["fast"].amount // 20
+
+
+def test_sizes_ascend_and_are_scaled_each() -> None:
+    raw = copy.deepcopy(MINI)
+    raw["finetuning"]["tasks"]["ner"]["train"] = [3000, 100, 800]
+    assert parse_profile(raw).finetuning.tasks["ner"].train == [100, 800, 3000]
+    part = parse_profile(raw, 0.05).finetuning.tasks["ner"]
+    assert part.train == [60, 150] and part.sizes["train"] == 150  # two were below the least, and are one
+    raw["finetuning"]["tasks"]["ner"]["train"] = 800
+    assert parse_profile(raw).finetuning.tasks["ner"].train == [800]
+
+
+def test_a_student_is_distilled_as_often_as_the_profile_or_it_says() -> None:
+    raw = copy.deepcopy(MINI) | {"replicates": 3}
+    raw["students"] = {name: raw["students"][name] for name in ("merged", "bort")}
+    raw["students"]["bort"]["replicates"] = 2
+    profile = parse_profile(raw)
+    assert profile.groups == {
+        "teacher": ["teacher"],
+        "merged": ["merged", "merged.2", "merged.3"],
+        "bort": ["bort", "bort.2"],
+    }
+    # In turns, so that what differs between times of the day does not differ between arms.
+    assert profile.trained == ["merged", "bort", "merged.2", "bort.2", "merged.3"]
+    assert [stage for stage in profile.stages if stage[:2] == "30"] == [f"30_distillation-{m}" for m in profile.trained]
+    assert profile.seed_of("merged") == profile.seed_of("teacher") == profile.seed == 56
+    assert len({profile.seed_of(model) for model in profile.replicates_of("merged")}) == 3
+    assert profile.seed_of("merged.2") == profile.seed_of("bort.2")
+
+
+def test_fine_tuning_seeds_are_each_replicates_own_and_as_many_for_what_is_there_once() -> None:
+    raw = copy.deepcopy(MINI) | {"replicates": 3}
+    raw["finetuning"]["seeds"] = [4, 7]
+    profile = parse_profile(raw)
+    seeds = [profile.finetuning_seeds(model) for model in profile.replicates_of("merged")]
+    assert seeds[0] == [4, 7] and len({seed for of_one in seeds for seed in of_one}) == 6
+    for once in ("teacher", "random_teacher", "random_distilbert"):
+        assert profile.finetuning_seeds(once) == [seed for of_one in seeds for seed in of_one]
+
+
+def test_more_replicates_change_the_digest_of_no_distillation() -> None:
+    one, other, odd = (parse_profile(copy.deepcopy(MINI) | {"replicates": count}) for count in (2, 5, 2))
+    assert one.digest() == odd.digest() != other.digest()
+    assert one.digest("students.merged", "seed") == other.digest("students.merged", "seed")
+
+
+def test_a_students_update_size_takes_its_recipes_place() -> None:
+    raw = copy.deepcopy(MINI)
+    profile = parse_profile(raw)
+    recipe = profile.recipes["as_published"]
+    assert profile.recipe_of("merged_as_published.2") == recipe
+    assert profile.recipe_of("shuffled_as_published.2") == recipe.model_copy(update={"update_size": 45})
+    raw["students"]["shuffled_as_published"]["update_size"] = 50
+    assert parse_profile(raw).digest("students.shuffled_as_published") != profile.digest(
+        "students.shuffled_as_published"
+    )
 
 
 def test_a_budget_never_enlarges() -> None:

@@ -240,6 +240,10 @@ def test_a_name_that_leaves_the_folder_is_refused(run: Run) -> None:
 
 def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(real_run: Run) -> None:
     def write(student: str, values: list[float], slowness: float) -> None:
+        for model in real_run.profile.replicates_of(student):
+            write_one(model, values, slowness)
+
+    def write_one(student: str, values: list[float], slowness: float) -> None:
         points = [
             HeldOutPoint(update=10 * i, tokens=1000 * i, seconds=9.0 * i, training_seconds=5.0 * i * slowness,
                          loss=float(np.log(value)), pseudo_perplexity=float(value))
@@ -250,15 +254,16 @@ def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(rea
 
     write("non_shuffled_as_published", [900, 600, 300], 10)
     write("non_shuffled", [1000, 290, 80], 1)
-    (row,) = compare_recipes(real_run)
+    row, *others = compare_recipes(real_run)
     assert (row.published, row.other) == ("non_shuffled_as_published", "non_shuffled")
-    assert (row.end.training_seconds, row.reached.training_seconds, row.share) == (100.0, 5.0, 0.05)
-    (axes,) = figures.plot(real_run, "time_to_quality").axes
+    assert (row.published_seconds, row.seconds, row.share) == (100.0, 5.0, 0.05)
+    axes, *_ = figures.plot(real_run, "time_to_quality").axes
+    assert len(others) == 3 and len([line for line in axes.lines if len(line.get_xdata()) == 3]) == 2 * 3
     assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
-    assert "is there after 5 s, non-shuffled as published after 100 s" in axes.texts[0].get_text()
+    assert "is there after 5 s,\nnon-shuffled as published after 100 s" in axes.texts[0].get_text()
     write("non_shuffled", [1000, 1000], 1)
-    (row,) = compare_recipes(real_run)
-    assert row.reached is row.share is None
+    row = compare_recipes(real_run)[0]
+    assert row.reached == [None] * 3 and row.share is None
     assert "does not get there" in figures.plot(real_run, "time_to_quality").axes[0].texts[0].get_text()
 
 

@@ -81,7 +81,9 @@ def write_store(folder: Path, lines: list[str], tokenizer: Any) -> None:
     datasets.Dataset.from_dict(columns, features=FEATURES).save_to_disk(str(folder))
 
 
-def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lines: int = 400) -> Run:
+def tiny_run(
+    folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lines: int = 400, replicates: int = 1
+) -> Run:
     """A run below `folder` (which must be `ROBBERTJE_OUTPUT`) with stores, tokenizer and teacher in place.
 
     For every recipe `r` there are students `r` (distilbert shape) and `r_bort`.
@@ -90,6 +92,7 @@ def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lin
     recipes = recipes or {"fast": FAST, "as_published": AS_PUBLISHED}
     raw |= {
         "name": "tiny",
+        "replicates": replicates,
         "tokenizer": {"kind": "word", "vocabulary": 700, "maximum_length": 64},
         "teacher": {
             "layers": 3,

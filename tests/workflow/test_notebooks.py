@@ -17,7 +17,7 @@ from tests.support.standin import execute_cells
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 START = paths.NOTEBOOKS / "00_start_here.ipynb"  # no stage: it shows what the stages have made
 STAGES = [path for path in NOTEBOOKS if path != START]
-STAGE_PARAMETERS = {"30_distillation": {"student"}, "50_finetuning": {"task"}}
+STAGE_PARAMETERS = {"30_distillation": {"model"}, "50_finetuning": {"task"}}
 LONGEST = 12  # lines of a code cell
 
 

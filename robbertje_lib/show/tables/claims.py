@@ -69,18 +69,19 @@ def form_losses_table(result: ClaimsResult) -> pd.DataFrame:
 
 
 def recipe_table(comparisons: Sequence[RecipeComparison]) -> pd.DataFrame:
-    """What `compare_recipes` gave, a row a pair; seconds are of training alone. Empty where no recipes are paired."""
+    """What `compare_recipes` gave, a row a pair; seconds are of training alone, means over replicates.
+
+    Empty where no recipes are paired.
+    """
     rows = [
         {
             "published": row.published,
             "other": row.other,
-            "pseudo_perplexity": row.end.pseudo_perplexity,
-            "seconds": row.end.training_seconds,
-            "tokens": row.end.tokens,
-            "reached_seconds": row.reached and row.reached.training_seconds,
-            "reached_tokens": row.reached and row.reached.tokens,
+            "pseudo_perplexity": row.target,
+            "seconds": row.published_seconds,
+            "reached_by": f"{sum(point is not None for point in row.reached)} of {len(row.reached)}",
+            "reached_seconds": row.seconds,
             "share": row.share,
-            "other_ends_with": row.curves[row.other][-1].pseudo_perplexity,
         }
         for row in comparisons
     ]
