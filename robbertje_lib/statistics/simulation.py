@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-ACCURACY = 0.85
+ACCURACY = 0.8
 AGREEMENT = 0.8  # correlation of what two fine-tuned models find hard
 
 Simulated = tuple[NDArray[np.float64], NDArray[np.float64]]  # of the two groups: counts, or log speeds

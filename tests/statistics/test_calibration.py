@@ -29,7 +29,7 @@ def rate(test: str, data: str, difference: float, replicates: int | None = None,
 
 
 def test_the_shipped_study_is_of_this_code() -> None:
-    """Where this fails: `python -m robbertje_lib.statistics.calibration`, in about ten minutes."""
+    """Where this fails: `python -m robbertje_lib.statistics.calibration`, in about five minutes."""
     stored = json.loads((paths.DATA / "calibration.json").read_text(encoding="utf-8"))
     assert (stored["source"], SETTINGS) == (calibration.source_digest(), calibration.SETTINGS)
     assert {r.simulations for r in RATES if not r.difference} == {calibration.SIMULATIONS}
@@ -87,19 +87,13 @@ def test_a_further_replicate_is_worth_more_than_a_second_seed() -> None:
     for difference in calibration.DIFFERENCES[:3]:
         ten = rate(test, "replicates", difference, 10, 1.0)
         five_twice = rate(test, "replicates, two seeds each", difference, 5, 1.0)
-        assert ten > five_twice + 0.05 and ten - five_twice > five_twice - rate(test, "replicates", difference, 5, 1.0)
+        assert ten > five_twice + 0.05 and five_twice > rate(test, "replicates", difference, 5, 1.0)
 
 
-def coverage(clusters: int, correlation: float, offered: bool) -> CoverageRate:
-    (row,) = [r for r in COVERAGE if (r.clusters, r.correlation, r.offered) == (clusters, correlation, offered)]
-    return row
-
-
-@pytest.mark.parametrize("clusters", [20, 60])
-@pytest.mark.parametrize("correlation", [0.1, 0.3])
-def test_resampled_clusters_cover_and_examples_do_not(clusters: int, correlation: float) -> None:
-    assert 0.93 <= coverage(clusters, correlation, True).covered <= 0.97
-    assert coverage(clusters, correlation, False).covered < 0.88
+@pytest.mark.parametrize("row", COVERAGE, ids=lambda row: f"{row.method} {row.clusters} {row.correlation}")
+def test_resampled_clusters_cover_and_examples_do_not(row: CoverageRate) -> None:
+    low, high = {"clusters": (0.93, 0.97), "clusters, one score": (0.92, 0.97), "examples": (0.0, 0.88)}[row.method]
+    assert low <= row.covered <= high
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.05])

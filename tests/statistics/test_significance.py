@@ -115,13 +115,21 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 @pytest.mark.parametrize("runs", [2, 3, 8])
-def test_equally_many_runs_are_compared_as_welch_does(runs: int) -> None:
+def test_equally_many_runs_are_compared_as_welch_does_but_for_the_degrees_of_freedom(runs: int) -> None:
     a, b = np.random.default_rng(runs).normal([[0.0], [0.5]], [[1.0], [2.0]], (2, runs))
     ours, theirs = welch_difference(a, b, 0.9), stats.ttest_ind(a, b, equal_var=False)
-    interval = theirs.confidence_interval(0.9)
-    assert (ours.value, ours.low, ours.high, ours.p, ours.degrees) == pytest.approx(
-        (a.mean() - b.mean(), interval.low, interval.high, theirs.pvalue, theirs.df)
-    )
+    assert ours.value / ours.standard_error == pytest.approx(theirs.statistic)
+    assert ours.degrees == pytest.approx(theirs.df * runs / (runs - 1) - 1)
+    expected = stats.t(ours.degrees, ours.value, ours.standard_error)
+    assert (ours.low, ours.high) == pytest.approx(expected.interval(0.9))
+    assert ours.p == pytest.approx(2 * stats.t.sf(abs(theirs.statistic), ours.degrees))
+
+
+@pytest.mark.parametrize("runs", [2, 3, 5, 10])
+def test_equal_runs_keep_the_level(runs: int) -> None:
+    rng = np.random.default_rng(runs)
+    rejected = np.mean([welch_difference(*rng.standard_normal((2, runs))).p <= 0.05 for _ in range(4000)])
+    assert 0.033 <= rejected <= 0.057
 
 
 def test_one_run_says_nothing_of_how_much_runs_differ() -> None:

@@ -84,7 +84,7 @@ def _powers(axes: Axes, rates: Rows, data: str) -> None:
 
 def _coverages(axes: Axes, coverage: Rows) -> None:
     for number, (method, rows) in enumerate(coverage.groupby("method", sort=False)):
-        _series(axes, range(len(rows)), rows, number, f"{method} redrawn", "covered")
+        _series(axes, range(len(rows)), rows, number, method, "covered")
     told = [f"{row.clusters}\n{row.correlation:g}" for row in rows.itertuples()]
     axes.axhspan(*HELD, color="#E3E3E3", zorder=0)
     axes.axhline(0.95, color=GREY, linestyle=":", linewidth=1.2)
