@@ -181,7 +181,7 @@ def weight_bytes(folder: Path, model: PreTrainedModel) -> int:
 
 
 def finetuning_seconds(run: Run, model: str) -> dict[str, float]:
-    """Median seconds of one fine-tuning run on the largest training split per task, from the scores that exist so far."""
+    """Median seconds of a run on the largest training split, per task, from the scores that exist so far."""
     scores = [TaskScores.read(run, task=t) for t in run.profile.finetuning.tasks if TaskScores.exists(run, task=t)]
     by_task = {s.task: [r.seconds for r in s.runs if r.model == model and r.train == max(s.sizes)] for s in scores}
     return {task: median(seconds) for task, seconds in by_task.items() if seconds}
