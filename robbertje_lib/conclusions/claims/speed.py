@@ -54,7 +54,7 @@ def _judged(evidence: Evidence, logs: Sequence[Sequence[float]], what: str, told
     if min(map(len, logs)) < 2:
         ratio = exp(float(np.mean(logs[0]) - np.mean(logs[1])))
         return Decision("undecided", told, ratio, smallest=exp(smallest))
-    difference = welch_difference(*logs, 1 - evidence.alpha)
+    difference = welch_difference(logs[0], logs[1], 1 - evidence.alpha)
     findings = judge_better({what: difference}, smallest, evidence.alpha)
     headline = exp(difference.value), (exp(difference.low), exp(difference.high))
     return base.decision(every(findings), told, RUNS, findings, headline, exp(smallest))
