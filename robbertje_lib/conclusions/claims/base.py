@@ -93,7 +93,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class OpenTasks:
-    """Tasks to which training carried over, each with the most training examples at which it did, and what narrows it."""
+    """Tasks to which training carried over, each with the most training examples at which it did; what narrows them."""
 
     sizes: dict[str, int]
     notes: tuple[str, ...]

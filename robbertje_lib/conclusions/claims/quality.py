@@ -100,7 +100,7 @@ def _on_long(
             f"{data.task}, long inputs, above {name}": difference_of(merged, other, rng, level)
             for name, other in zip(groups[1:], others, strict=True)
         },
-        f"{data.task}, gain on long inputs beyond that on short ones": difference_of(*gains, rng, level),
+        f"{data.task}, gain on long inputs beyond that on short ones": difference_of(gains[0], gains[1], rng, level),
     }
 
 

@@ -14,6 +14,7 @@ from robbertje_lib.conclusions.claims import base
 from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
 from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult, ModelCosts
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.results.training import DistillationResult, HeldOutPoint
 from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.significance import Difference, welch_difference
@@ -24,11 +25,16 @@ RUNS = "training runs"
 
 
 def _training(evidence: Evidence, setting: Setting) -> list[list[DistillationResult]]:
-    """Every run of the merged and of the non-shuffled student."""
-    groups = evidence.run.profile.groups
+    """Every run of the merged and of the non-shuffled student. Raises `NotTested` where machines differ."""
+    models = [evidence.run.profile.groups[setting.arm(arm)] for arm in ("merged", "non_shuffled")]
+    stages = [f"30_distillation-{model}" for of_arm in models for model in of_arm]
+    records = [RunRecord.read(evidence.run, stage=s) for s in stages if RunRecord.exists(evidence.run, stage=s)]
+    # Runs that were taken over keep the times of where they ran.
+    if len({(of.hardware.processor, of.hardware.cores, *of.hardware.gpus, of.threads) for of in records}) > 1:
+        raise NotTested("the training runs come from unlike machines, so that their times cannot be compared")
     return [
-        [evidence.read(DistillationResult, "distillation results", student=model) for model in groups[setting.arm(arm)]]
-        for arm in ("merged", "non_shuffled")
+        [evidence.read(DistillationResult, "distillation results", student=model) for model in of_arm]
+        for of_arm in models
     ]
 
 
@@ -54,7 +60,7 @@ def _judged(evidence: Evidence, logs: Sequence[Sequence[float]], what: str, told
     if min(map(len, logs)) < 2:
         ratio = exp(float(np.mean(logs[0]) - np.mean(logs[1])))
         return Decision("undecided", told, ratio, smallest=exp(smallest))
-    difference = welch_difference(*logs, 1 - evidence.alpha)
+    difference = welch_difference(logs[0], logs[1], 1 - evidence.alpha)
     findings = judge_better({what: difference}, smallest, evidence.alpha)
     headline = exp(difference.value), (exp(difference.low), exp(difference.high))
     return base.decision(every(findings), told, RUNS, findings, headline, exp(smallest))

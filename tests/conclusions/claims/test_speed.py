@@ -9,8 +9,10 @@ import pytest
 from robbertje_lib.conclusions.claims import speed
 from robbertje_lib.conclusions.claims.base import Evidence, NotTested, Setting, settings_of
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
+from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.results.training import DistillationResult, HeldOutPoint
 from tests.support.claim_evidence import evidence_of, gate, profile_of
+from tests.support.records import run_record
 from tests.support.result_files import World, write_measured
 
 PROFILE = profile_of()
@@ -151,6 +153,20 @@ def test_what_was_not_timed_is_not_tested(tmp_path: Path, evidence: Evidence) ->
         speed.four_times_faster(nowhere, SETTING)
     with pytest.raises(NotTested, match="no distillation results"):
         speed.faster(nowhere, SETTING, per="token")
+
+
+def test_times_of_unlike_machines_are_not_compared(evidence: Evidence) -> None:
+    stages = [f"30_distillation-{model}" for model in ("merged", "merged.2")]
+    for number, stage in enumerate(stages):
+        record = run_record(stage)
+        hardware = record.hardware.model_copy(update={"cores": 2 + number})
+        record.model_copy(update={"hardware": hardware}).write(evidence.run, stage=stage)
+    try:
+        with pytest.raises(NotTested, match="unlike machines"):
+            speed.faster(evidence, SETTING, per="token")
+    finally:
+        for stage in stages:
+            RunRecord.path(evidence.run, stage=stage).unlink()
 
 
 def test_the_setting_must_have_both_arms(evidence: Evidence) -> None:
