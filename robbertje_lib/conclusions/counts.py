@@ -162,9 +162,10 @@ def pseudo_perplexity_counts(run: Run) -> TaskCounts:
     # One thread: several add the tokens of a line in another order, and the last bit with it.
     lines = TokenLogProbs.read(run).group_by(["model", "document", "line"], use_threads=False)
     frame = lines.aggregate([("log_prob", "sum"), ("log_prob", "count")]).to_pandas().sort_values("line", kind="stable")
-    parts = {(str(model), 0): rows for model, rows in frame.groupby("model", observed=True)}
     groups = {**run.profile.groups, UNIGRAM: [UNIGRAM]}
     models = {group: {model: [0] for model in own} for group, own in groups.items()}
+    ours = {model for own in groups.values() for model in own}  # not those that someone scored beside them
+    parts = {(str(model), 0): rows for model, rows in frame.groupby("model", observed=True) if model in ours}
     _refuse_missing(where, [(model, 0) for own in models.values() for model in own], parts)
     first = parts["teacher", 0]
     tokens = first["log_prob_count"].to_numpy(np.int64)
