@@ -142,6 +142,20 @@ def test_unseen_words_are_tagged_by_their_shape_and_ending() -> None:
     assert tuned.settings == {"ending": 2} and on_test(data, tuned) == 1  # the shortest ending that tells
 
 
+def test_which_of_two_sentences_is_the_original_is_told_by_what_stands_in_one_alone() -> None:
+    """The two-sentence form of die/dat: the right pronoun follows from the word after it."""
+
+    def make(rng: np.random.Generator) -> Row:
+        before, after = words(rng), words(rng)
+        right, place = FILLERS.index(after[0]) % 2, int(rng.integers(2))
+        forms = [" ".join([*before, pronoun, *after]) for pronoun in (("die", "dat")[right], ("die", "dat")[1 - right])]
+        return {"text": forms[place], "text_pair": forms[1 - place], "label": "ab"[place]}
+
+    data = data_of("die_dat", "pair_classification", make)
+    tuned = tuned_baselines(data, data.train.to_list())[1]
+    assert tuned.name == "shared_ngrams" and on_test(data, tuned) > 0.95
+
+
 def test_settings_are_chosen_on_the_validation_split_and_training_repeats_exactly() -> None:
     data = data_of("die_dat", "text_classification", lambda rng: masked(rng, True), 60)
     rows, validation = data.train.to_list(), data.validation.to_list()
