@@ -103,10 +103,10 @@ def compare_models(run: Run) -> SignificanceResult:
 
     What differs by chance stands at the highest random level of a test: replicates of a student, or the fine-tuning
     seeds of what is there once, above clusters of examples; `p_per_run` then holds the paired test of single runs.
-    Where either side is one run that paired test decides: exact McNemar where every example stands for itself and is
-    right or wrong, else approximate randomisation. p values are adjusted by Holm within a family, of the largest
-    training size of every task, of the next, and so on. Raises `UserError` where a result file is missing or does not
-    fit the profile.
+    Where each side is one run that paired test decides: exact McNemar where every example stands for itself and is
+    right or wrong, else approximate randomisation, which takes long: of several runs, at the largest size alone. p
+    values are adjusted by Holm within a family, of the largest training size of every task, of the next, and so on.
+    Raises `UserError` where a result file is missing or does not fit the profile.
     """
     profile, found = run.profile, _Found()
     for number, task in enumerate(profile.finetuning.tasks):

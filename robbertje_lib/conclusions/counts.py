@@ -8,6 +8,7 @@ stands for a given set of weights. Examples that belong together, such as those 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class TaskCounts:
     def examples(self) -> int:
         return len(self.n_tokens)
 
-    @property
+    @cached_property
     def one_answer_each(self) -> bool:
         """Whether an example stands for itself and is right or wrong as a whole, as McNemar's test needs."""
         alone = len(np.unique(self.clusters)) == self.examples

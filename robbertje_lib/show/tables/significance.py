@@ -133,7 +133,8 @@ def calibration_table(result: SignificanceResult) -> pd.DataFrame:
     """Rejection rate of every test by true difference; the first column is the type-I error."""
     frame = pd.DataFrame(result.calibration.rates)
     index = ["data", "test", "offered", "replicates", "spread_ratio"]
-    frame[index[3:]] = frame[index[3:]].astype(object).where(frame[index[3:]].notna(), MISSING)
+    for name, kind in {"replicates": "Int64", "spread_ratio": "Float64"}.items():
+        frame[name] = frame[name].astype(kind).astype(object).where(frame[name].notna(), MISSING)
     wide = frame.pivot(index=index, columns="difference", values="rejected")
     wide.columns = pd.Index([f"{100 * float(d):g}" for d in wide.columns], name="difference, points")
     return wide.map(lambda rate: MISSING if pd.isna(rate) else f"{rate:.3f}")
@@ -142,5 +143,6 @@ def calibration_table(result: SignificanceResult) -> pd.DataFrame:
 def coverage_table(result: SignificanceResult) -> pd.DataFrame:
     """How often a nominal 95 % interval holds the truth where examples come in clusters."""
     frame = pd.DataFrame(result.calibration.coverage).drop(columns="simulations")
+    frame["covered"] = frame["covered"].map("{:.3f}".format)
     frame["interval"] = [f"{low:.3f} to {high:.3f}" for low, high in frame["interval"]]
     return frame.rename(columns={"per_cluster": "examples in each"})

@@ -60,4 +60,5 @@ def test_calibration_has_a_column_a_difference_and_says_what_is_missing(result: 
     told = result.model_copy(update={"calibration": study})
     table = tables.calibration_table(told)
     assert list(table.columns) == ["0", "2"] and table["2"].tolist() == ["–", "0.050"]
+    assert {key[3:] for key in table.index} == {(3, 0.5), ("–", "–")}
     assert tables.coverage_table(told)["interval"].tolist() == ["0.940 to 0.960"]
