@@ -7,11 +7,10 @@ from math import log
 import numpy as np
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.published import Agreement, PublishedDifference, published_difference
 from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.base import Interval
-from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY, PseudoPerplexityResult
 from robbertje_lib.experiment.results.significance import SignificanceResult
 
 

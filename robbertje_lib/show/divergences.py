@@ -16,7 +16,6 @@ import pandas as pd
 import yaml
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.distances import distances_to_teacher
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
@@ -28,7 +27,7 @@ from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.corpus import ArmResult
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
 from robbertje_lib.experiment.results.finetuning import TEST, TaskScores
-from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY, PseudoPerplexityResult
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.results.training import DistillationResult

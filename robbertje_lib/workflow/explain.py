@@ -185,6 +185,7 @@ class _Tree:
             interval = " to ".join(f"{bound:.3g}" for bound in row.interval or [])
             self._say(1, f"ours: {row.ours:.3g} {row.unit}{f' (interval {interval})' if interval else ''}")
         self._say(1, f"{row.verdict}: {row.reason}")
+        self._say(1, f"about {row.scope}")
         self._say(1, f"published: {row.published}")
 
     def _drawn_from(self, figure: str, inputs: Mapping[str, str]) -> dict[str, str]:

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from robbertje_lib.conclusions.claims.base import ONE_RUN
 from robbertje_lib.conclusions.claims.decide import CLAIMS, decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ONE_RUN, ClaimsResult
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult
 from robbertje_lib.experiment.run import Run

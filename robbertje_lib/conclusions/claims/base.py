@@ -9,11 +9,12 @@ import numpy as np
 from scipy import stats
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.gates import open_size
 from robbertje_lib.corpus.arms import get_arm
 from robbertje_lib.experiment.profile import Profile, SmallestDifferences
 from robbertje_lib.experiment.results.base import Interval, ResultFile
+from robbertje_lib.experiment.results.claims import ONE_RUN
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
 from robbertje_lib.experiment.results.significance import Gate, SignificanceResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.statistics import Verdict
@@ -22,7 +23,6 @@ from robbertje_lib.statistics.verdicts import Finding, majority
 
 MANY = 1e9  # degrees of freedom of a standard error that is as good as known
 NO_STUDENTS = "the profile has no such pair of students in this setting"
-ONE_RUN = "one run each"  # begins the reason where a claim is about distillations, and there is one alone
 SAMPLE = "test examples and replicates"
 AnyResult = TypeVar("AnyResult", bound=ResultFile)
 

@@ -5,9 +5,10 @@ from numpy.typing import NDArray
 
 from robbertje_lib.conclusions.claims import base
 from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY, TaskCounts, load_counts
+from robbertje_lib.conclusions.counts import TaskCounts, load_counts
 from robbertje_lib.conclusions.published import TITLES
 from robbertje_lib.experiment.profile import SmallestDifferences
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
 from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.resampling import clustered
 from robbertje_lib.statistics.significance import Difference, difference_of, resample

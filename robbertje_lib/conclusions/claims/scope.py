@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from robbertje_lib.conclusions.claims.base import Setting
 from robbertje_lib.experiment.profile import RELEASED, HubTeacher, Profile
+from robbertje_lib.experiment.results.claims import ONE_RUN
 
 
 def scope_of(profile: Profile, setting: Setting, students: Sequence[str], notes: Sequence[str] = ()) -> str:
@@ -12,7 +13,7 @@ def scope_of(profile: Profile, setting: Setting, students: Sequence[str], notes:
     if students:
         counts = sorted({len(profile.replicates_of(student)) for student in students})
         told = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-        alone = "one run each" if setting.recipe == RELEASED else "these very weights, one run each"
+        alone = ONE_RUN if setting.recipe == RELEASED else f"these very weights, {ONE_RUN}"
         parts.append(alone if counts == [1] else f"{told} replicates each")
     return "; ".join([*parts, profile.origin, *notes])
 

@@ -5,6 +5,8 @@ from typing import ClassVar
 from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
 from robbertje_lib.statistics import Verdict
 
+ONE_RUN = "one run each"  # begins the reason where a claim is about distillations, and there is one alone
+
 
 class FindingRow(Record):
     """One difference judged. `factor`: times the sample that would decide it; None where no sample would."""

@@ -2,8 +2,7 @@
 
 from textwrap import fill
 
-from robbertje_lib.conclusions.claims.base import ONE_RUN
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ONE_RUN, ClaimsResult
 from robbertje_lib.show.figure_style import VERDICT_COLOURS, Axes, Picture, new_figure
 from robbertje_lib.show.figures import Figure, Results
 

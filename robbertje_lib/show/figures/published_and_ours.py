@@ -1,9 +1,8 @@
 """Whether this run and the paper agree: every student minus its teacher, published and ours, a panel a task."""
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.distances import Distance, distances_to_teacher
-from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY, PseudoPerplexityResult
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.show.figure_style import GREY, VERDICT_COLOURS, Axes, Picture, grid, label, legend, line_entry
 from robbertje_lib.show.figures import Figure, Results

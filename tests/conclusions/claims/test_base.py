@@ -2,8 +2,9 @@
 
 import pytest
 
-from robbertje_lib.conclusions.claims.base import ONE_RUN, Decision, NotTested, decision, settings_of
+from robbertje_lib.conclusions.claims.base import Decision, NotTested, decision, settings_of
 from robbertje_lib.experiment.profile import Student
+from robbertje_lib.experiment.results.claims import ONE_RUN
 from robbertje_lib.statistics.significance import Difference
 from robbertje_lib.statistics.verdicts import every, judge_better
 from tests.support.claim_evidence import evidence_of, gate, profile_of
