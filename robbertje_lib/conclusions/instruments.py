@@ -29,7 +29,7 @@ SPEARMAN_BOUND = 0.9
 
 def check_instruments(run: Run, significance: SignificanceResult) -> list[InstrumentCheck]:
     """What each instrument was given and what it read; what a run has no results for is left out."""
-    checks = [*_tests(significance.calibration), *_coverage(significance.calibration), *_equals(significance)]
+    checks = [*_tests(run, significance.calibration), *_coverage(significance.calibration), *_equals(significance)]
     if run.profile.text == "known_answer":
         if PseudoPerplexityResult.exists(run):
             checks += _pseudo_perplexity(run, PseudoPerplexityResult.read(run), significance)
@@ -48,12 +48,18 @@ def _check(instrument: str, planted: str, read: str, passed: bool, detail: str) 
     return InstrumentCheck(instrument=instrument, planted=planted, read=read, passed=passed, detail=detail)
 
 
-def _tests(calibration: Calibration) -> Iterator[InstrumentCheck]:
-    """One check a test and kind of data, over all numbers of replicates and spreads between them; 2 stand apart."""
+def _tests(run: Run, calibration: Calibration) -> Iterator[InstrumentCheck]:
+    """One check a test and kind of data, over all numbers of replicates and spreads between them.
+
+    Fewer than `FEW` stand apart, and only where the run has students with so few.
+    """
+    used = {len(models) for models in run.profile.groups.values()}
     cells: dict[tuple[str, bool], list[RejectionRate]] = {}
     for rate in calibration.rates:
         if rate.offered and rate.difference == 0:
             few = rate.replicates is not None and rate.replicates < FEW
+            if few and rate.replicates not in used:
+                continue
             name = f"{rate.test} ({rate.data}{f', {rate.replicates} replicates' if few else ''})"
             cells.setdefault((name, rate.replicates is not None and not few), []).append(rate)
     least, most = TYPE_I_BOUNDS

@@ -82,9 +82,9 @@ def test_a_broken_instrument_is_named(
         before.write(run, **names)
 
 
-def checked(change: Callable[[SignificanceResult], SignificanceResult]) -> list[str]:
+def checked(change: Callable[[SignificanceResult], SignificanceResult], replicates: int = 2) -> list[str]:
     """The instruments that fail on real text, where nothing but the tests can be checked."""
-    evidence = evidence_of(profile_of(), {})
+    evidence = evidence_of(profile_of(replicates), {})
     return failed(check_instruments(evidence.run, change(evidence.significance)))
 
 
@@ -130,6 +130,10 @@ def with_study(rates: list[RejectionRate], coverage: list[CoverageRate]) -> Call
 )
 def test_the_calibration_must_hold(rates: list[RejectionRate], coverage: list[CoverageRate], named: list[str]) -> None:
     assert checked(with_study(rates, coverage)) == named
+
+
+def test_a_run_is_not_judged_by_fewer_replicates_than_it_has() -> None:
+    assert checked(with_study([RATE, rate(2, 0.08)], []), replicates=3) == []
 
 
 def equal(difference: float, replicates: tuple[int, int] = (3, 3)) -> Comparison:
