@@ -101,7 +101,7 @@ FIGURE = Figure(
         "replicates to fine-tuning seeds, or runs to stretches of a run), 0.05 dotted, 0.03 to 0.06 grey; at 1 the "
         "shortcut that takes five seeds of one distillation, or stretches of one run, for replicates. d-f: power at "
         "ratio 1 by replicates. g, h: tests of given weights. i: how often a 95 % interval holds the truth where "
-        "examples come in clusters. Bars: 95 % intervals; dashed and hollow: shortcuts that we do not use."
+        "examples come in clusters, by what is redrawn. Bars: 95 % intervals; dashed, hollow: shortcuts not used here."
     ),
     needs=(SignificanceResult,),
     plot=plot,
