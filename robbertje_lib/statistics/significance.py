@@ -144,10 +144,12 @@ def _t_difference(value: float, parts: list[float], freedoms: list[int], level: 
     off either way. Squares of estimated variances are too large, which makes two groups of three keep .035 at .05:
     1 is added to each freedom and taken off the whole, half of Welch's (1949) correction. And a part known to few is
     often far too small, and its share with it, which tells against given weights (.078): for the shares a part counts
-    (freedom + 5) / freedom times. Three units or more then keep .038 to .059 whatever the shares; two, .03 to .09.
+    (freedom + 5) / freedom times, and 15 times that of two units alone. Three units or more then keep .038 to .059
+    whatever the shares, two units .02 to .06.
     """
+    few = 14 if len(parts) == 2 and freedoms[0] == 1 else 5
     error = float(np.sqrt(sum(parts)))
-    shares = [part * (freedom + 5) / freedom for part, freedom in zip(parts, freedoms, strict=True)]
+    shares = [part * (freedom + few) / freedom for part, freedom in zip(parts, freedoms, strict=True)]
     weight = sum(share**2 / (freedom + 1) for share, freedom in zip(shares, freedoms, strict=True))
     degrees = sum(shares) ** 2 / weight - 1 if weight else float(min(freedoms))
     reach = float(special.stdtrit(degrees, (1 + level) / 2)) * error
