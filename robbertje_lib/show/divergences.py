@@ -1,7 +1,7 @@
 """Where this companion differs from the paper, by how much, and why: `DIVERGENCES.md` and its tables.
 
 The reasons are written by hand, in `data/divergences.yaml`; sizes and distances come from the results of a run, and
-what stands around the tables from `data/divergences.md.j2`.
+what stands around the tables from `data/divergences.md.j2` and `data/verdicts.md`.
 `python -m robbertje_lib.show.divergences PROFILE [--budget B]` writes the file anew.
 """
 
@@ -173,6 +173,7 @@ def text(run: Run | None = None) -> str:
     Raises `UserError` if results of the run are missing.
     """
     tables = {"choices": choices_table()}
+    meaning = (paths.DATA / "verdicts.md").read_text(encoding="utf-8").rstrip()
     if run:
         claims = ClaimsResult.read(run)
         verdicts = claims_table(claims).drop(columns="across settings").set_index("claim")
@@ -185,7 +186,7 @@ def text(run: Run | None = None) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["markdown"] = _markdown
     template = environment.from_string((paths.DATA / "divergences.md.j2").read_text(encoding="utf-8"))
-    return template.render(run=run, origin=run and _origin(run), **tables)
+    return template.render(run=run, origin=run and _origin(run), meaning=meaning, **tables)
 
 
 def _origin(run: Run) -> str:

@@ -1,5 +1,6 @@
 """DIVERGENCES.md: its hand-written part is what the data says, its generated part is what the results say."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from robbertje_lib.conclusions.claims.decide import CLAIMS, decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
+from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import divergences
@@ -46,6 +48,15 @@ def test_the_hand_written_part_of_the_file_is_up_to_date() -> None:
     by_hand, _, generated = text.partition(GENERATED)
     assert by_hand.rstrip() == divergences.text().rstrip(), "run `python -m robbertje_lib.show.divergences PROFILE`"
     assert generated
+
+
+@pytest.mark.parametrize("file", ["README.md", "70_significance.ipynb", "90_claims_and_figures.ipynb"])
+def test_what_a_verdict_means_is_told_alike_everywhere(file: str) -> None:
+    meaning = (paths.DATA / "verdicts.md").read_text(encoding="utf-8").rstrip()
+    text = (paths.PROJECT / ("notebooks" if file.endswith(".ipynb") else "") / file).read_text(encoding="utf-8")
+    if file.endswith(".ipynb"):
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    assert meaning in text and meaning in divergences.text()
 
 
 def test_every_row_is_whole_and_every_claim_is_touched() -> None:

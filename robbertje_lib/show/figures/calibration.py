@@ -98,9 +98,10 @@ FIGURE = Figure(
     name="calibration",
     caption=(
         "The tests where the truth is known. a-c: type-I error by replicates and by how much they spread (ratio: "
-        "replicates to fine-tuning seeds, or runs to stretches of a run), 0.05 dotted, 0.03 to 0.06 grey; at 1 the "
-        "shortcut that takes five seeds of one distillation, or stretches of one run, for replicates. d-f: power at "
-        "ratio 1 by replicates. g, h: tests of given weights. i: how often a 95 % interval holds the truth where "
+        "replicates to fine-tuning seeds, or runs to stretches of a run), 0.05 dotted, 0.03 to 0.06 grey; at 1 on the "
+        "axis (one distillation) the shortcut that takes five seeds of it, or stretches of one run, for replicates; "
+        "'1, to given weights': replicates at ratio 1 against a model that is there once. d-f: power at ratio 1 by "
+        "replicates. g, h: tests of given weights. i: how often a 95 % interval holds the truth where "
         "examples come in clusters, by what is redrawn. Bars: 95 % intervals; dashed, hollow: shortcuts not used here."
     ),
     needs=(SignificanceResult,),

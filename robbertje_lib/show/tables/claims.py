@@ -9,7 +9,7 @@ from robbertje_lib.conclusions.time_to_quality import RecipeComparison
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.show.figure_style import label
 from robbertje_lib.show.tables.efficiency import FORMS
-from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_value
+from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_value, smallest
 
 
 def claims_table(result: ClaimsResult) -> pd.DataFrame:
@@ -18,8 +18,9 @@ def claims_table(result: ClaimsResult) -> pd.DataFrame:
     frame["verdict"] = frame["verdict"].str.replace("_", " ")
     frame["across settings"] = frame["changes"].map({True: "CHANGES", False: ""})
     frame["this run"] = [number(row) for row in result.claims]
-    columns = ["claim", "setting", "verdict", "across settings", "this run", "reason", "scope"]
-    return frame[columns].rename(columns={"reason": "why", "scope": "about"})
+    frame["smallest of interest"] = [smallest(row) for row in result.claims]
+    told = ["verdict", "across settings", "this run", "smallest of interest", "reason", "scope"]
+    return frame[["claim", "setting", *told]].rename(columns={"reason": "why", "scope": "about"})
 
 
 def setting_table(result: ClaimsResult) -> pd.DataFrame:

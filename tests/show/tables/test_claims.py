@@ -11,6 +11,7 @@ from robbertje_lib.conclusions.time_to_quality import compare_recipes
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show.tables import claims
+from robbertje_lib.show.tables.formatting import smallest
 from tests.support.result_files import World, make_run, write_results
 
 
@@ -37,6 +38,7 @@ def test_claims_and_instruments(decided: ClaimsResult) -> None:
 def test_a_verdict_says_about_whom_it_is(decided: ClaimsResult) -> None:
     table = claims.claims_table(decided)
     assert table["about"].tolist() == [row.scope for row in decided.claims]
+    assert table["smallest of interest"].tolist() == [smallest(row) for row in decided.claims]
     assert "published" not in table  # which is the same in every setting
 
 
