@@ -6,7 +6,7 @@ the whole interval of the difference, over replicates, seeds and clusters of exa
 through what is no better in about alpha / 2 of cases.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -67,10 +67,11 @@ def _gate(
     )
 
 
-def open_size(gates: Iterable[Gate], task: str, groups: Iterable[str]) -> tuple[int | None, str]:
+def open_size(gates: Iterable[Gate], task: str, groups: Iterable[str]) -> tuple[int | None, str, list[str]]:
     """The largest size of the training split at which training carried over to a task in all `groups`.
 
-    None where there is none. Beside it stands why it is not the largest size there is; nothing if it is.
+    None where there is none. Beside it stands why it is not the largest size there is, and of which groups; nothing if
+    it is.
     """
     groups, shut = set(groups), {}
     rows = [gate for gate in gates if gate.task == task and gate.group in groups]
@@ -80,13 +81,7 @@ def open_size(gates: Iterable[Gate], task: str, groups: Iterable[str]) -> tuple[
             break
     largest = max(shut, default=None)
     if largest is None:
-        return None, f"no gates of {', '.join(sorted(groups))}"
+        return None, "no gates", sorted(groups)
     open_at = next((train for train, closed in shut.items() if not closed), None)
-    return open_at, "" if open_at == largest else _reason(task, largest, shut[largest])
-
-
-def _reason(task: str, train: int, shut: Sequence[Gate]) -> str:
-    names = ", ".join(gate.group for gate in shut)
-    if task == PSEUDO_PERPLEXITY:
-        return f"not below the unigram model: {names}"
-    return f"with {train:,} examples not above random weights: {names}"
+    below = "not below the unigram model" if task == PSEUDO_PERPLEXITY else "not above random weights"
+    return open_at, below if shut[largest] else "", [gate.group for gate in shut[largest]]

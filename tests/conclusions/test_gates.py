@@ -112,18 +112,20 @@ def gates(**carried: tuple[bool, bool]) -> list[Gate]:
 
 
 @pytest.mark.parametrize(
-    ("told", "size", "why"),
+    ("told", "size", "why", "of"),
     [
-        ({"merged": (False, True), "bort": (False, True)}, 400, ""),
-        ({"merged": (True, True), "bort": (True, False)}, 100, "with 400 examples not above random weights: bort"),
-        ({"merged": (False, True), "bort": (True, False)}, None, "with 400 examples not above random weights: bort"),
+        ({"merged": (False, True), "bort": (False, True)}, 400, "", []),
+        ({"merged": (True, True), "bort": (True, False)}, 100, "not above random weights", ["bort"]),
+        ({"merged": (False, True), "bort": (True, False)}, None, "not above random weights", ["bort"]),
     ],
 )
-def test_a_task_is_open_at_the_largest_size_at_which_all_carried_over(told: dict, size: int | None, why: str) -> None:
-    assert open_size(gates(**told), "dbrd", ["merged", "bort"]) == (size, why)
-    assert open_size(gates(**told), "ner", ["merged"]) == (None, "no gates of merged")
+def test_a_task_is_open_at_the_largest_size_at_which_all_carried_over(
+    told: dict, size: int | None, why: str, of: list[str]
+) -> None:
+    assert open_size(gates(**told), "dbrd", ["merged", "bort"]) == (size, why, of)
+    assert open_size(gates(**told), "ner", ["merged"]) == (None, "no gates", ["merged"])
 
 
 def test_pseudo_perplexity_is_open_or_shut() -> None:
     shut = BASE.model_copy(update={"task": "pseudo_perplexity", "train": 0, "group": "bort", "carried_over": False})
-    assert open_size([shut], "pseudo_perplexity", ["bort"]) == (None, "not below the unigram model: bort")
+    assert open_size([shut], "pseudo_perplexity", ["bort"]) == (None, "not below the unigram model", ["bort"])

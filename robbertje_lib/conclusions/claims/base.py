@@ -1,6 +1,6 @@
 """What every claim shares: the setting it is judged in, the evidence of a run, and what its test comes to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
@@ -92,11 +92,35 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """What keeps a claim from a task, in words with a place for tasks and one for groups, and the groups at fault."""
+
+    words: str
+    task: str
+    groups: tuple[str, ...]
+
+
+def told_once(narrowings: Iterable[Narrowing]) -> tuple[str, ...]:
+    """Each of them once: with all groups of a task, and all tasks of the same groups."""
+    groups: dict[tuple[str, str], dict[str, None]] = {}
+    for narrowing in narrowings:
+        groups.setdefault((narrowing.words, narrowing.task), {}).update(dict.fromkeys(narrowing.groups))
+    tasks: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (words, task), names in groups.items():
+        tasks.setdefault((words, tuple(names)), []).append(task)
+    return tuple(words.format(", ".join(of), ", ".join(names)) for (words, names), of in tasks.items())
+
+
+@dataclass(frozen=True)
 class OpenTasks:
     """Tasks to which training carried over, each with the most training examples at which it did; what narrows them."""
 
     sizes: dict[str, int]
-    notes: tuple[str, ...]
+    narrowings: tuple[Narrowing, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return told_once(self.narrowings)
 
 
 @dataclass(frozen=True)
@@ -142,34 +166,34 @@ class Evidence:
         if not found.sizes:
             raise NotTested("; ".join(found.notes))
         below = tuple(told for task, train in found.sizes.items() for told in self._below(task, train, groups))
-        return OpenTasks(found.sizes, found.notes + below)
+        return OpenTasks(found.sizes, found.narrowings + below)
 
     def useful_tasks(self, groups: Sequence[str]) -> OpenTasks:
         """The tasks on which, besides, all groups are above the best baseline; there may be none."""
         found = self._passed(groups, self.tasks)
         below = {task: self._below(task, train, groups) for task, train in found.sizes.items()}
         sizes = {task: train for task, train in found.sizes.items() if not below[task]}
-        return OpenTasks(sizes, found.notes + tuple(told for of_task in below.values() for told in of_task))
+        return OpenTasks(sizes, found.narrowings + tuple(told for of_task in below.values() for told in of_task))
 
     def _passed(self, groups: Sequence[str], tasks: Sequence[str]) -> OpenTasks:
-        sizes, shut = {}, dict[str, list[str]]()
+        sizes, shut = {}, []
         for task in tasks:
-            train, why = open_size(self.significance.gates, task, groups)
-            if train is None:
-                shut.setdefault(f"nothing carried over: {{}} ({why})", []).append(task)
-            else:
+            train, why, names = open_size(self.significance.gates, task, groups)
+            if train is not None:
                 sizes[task] = train
-                if why:
-                    shut.setdefault(f"at {train:,} training examples: {{}} ({why})", []).append(task)
-        return OpenTasks(sizes, tuple(told.format(", ".join(names)) for told, names in shut.items()))
+                why = why and f"with more {why}"
+            if why:
+                at = "nothing carried over" if train is None else f"at {train:,} training examples"
+                shut.append(Narrowing(f"{at}: {{}} ({why}: {{}})", task, tuple(names)))
+        return OpenTasks(sizes, tuple(shut))
 
-    def _below(self, task: str, train: int, groups: Sequence[str]) -> list[str]:
-        """What of the groups is not above the best baseline, a line a baseline."""
+    def _below(self, task: str, train: int, groups: Sequence[str]) -> list[Narrowing]:
+        """What of the groups is not above the best baseline."""
         weak: dict[str, list[str]] = {}
         for gate in (self.gate(task, train, group) for group in groups):
             if not gate.useful:
                 weak.setdefault(gate.baseline, []).append(gate.group)
-        return [f"below {baseline} on {task}: {', '.join(names)}" for baseline, names in weak.items()]
+        return [Narrowing(f"below {baseline} on {{}}: {{}}", task, tuple(names)) for baseline, names in weak.items()]
 
     def refuse_above_unigram(self, groups: Sequence[str]) -> None:
         """Raises `NotTested` where one of the groups has a pseudo-perplexity not below the unigram model's."""

@@ -143,16 +143,17 @@ def small_trade_off(evidence: Evidence, setting: Setting) -> Decision:
     little against something useless is no good student. Raises `NotTested` where no task is left.
     """
     differences: dict[str, dict[str, Difference]] = {}
-    notes: dict[str, None] = {}
+    narrowings: list[base.Narrowing] = []
     for student in setting.students.values():
         tasks = evidence.useful_tasks((student, "teacher"))
-        notes |= dict.fromkeys(tasks.notes)
+        narrowings += tasks.narrowings
         if tasks.sizes:
             differences[student] = evidence.differences(student, "teacher", tasks.sizes)
+    notes = base.told_once(narrowings)
     if not differences:
         raise NotTested("; ".join(notes))
     untested = tuple(student for student in setting.students.values() if student not in differences)
-    return _trade_off(differences, evidence.smallest.trade_off, evidence.alpha, base.SAMPLE, untested, tuple(notes))
+    return _trade_off(differences, evidence.smallest.trade_off, evidence.alpha, base.SAMPLE, untested, notes)
 
 
 def small_trade_off_on_paper() -> Decision:

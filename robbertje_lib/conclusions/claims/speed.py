@@ -105,7 +105,7 @@ def _of_use(evidence: Evidence, students: Sequence[str]) -> tuple[dict[str, Mode
     useful = {name: evidence.useful_tasks([name]) for name in students}
     kept = [name for name in students if useful[name].sizes]
     if not kept:
-        raise NotTested("; ".join(dict.fromkeys(note for name in students for note in useful[name].notes)))
+        raise NotTested("; ".join(base.told_once(note for name in students for note in useful[name].narrowings)))
     of_use: dict[str, list[str]] = {}
     for name in students:
         of_use.setdefault(", ".join(useful[name].sizes), []).append(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robbertje_lib.conclusions.claims.base import Decision, NotTested, decision, settings_of
+from robbertje_lib.conclusions.claims.base import Decision, Narrowing, NotTested, decision, settings_of, told_once
 from robbertje_lib.experiment.profile import Student
 from robbertje_lib.experiment.results.claims import ONE_RUN
 from robbertje_lib.statistics.significance import Difference
@@ -50,6 +50,14 @@ def test_where_nothing_carried_over_the_claim_is_not_tested() -> None:
     shut = [gate(task, "merged", carried_over=False) for task in ("dbrd", "sick_nl", "die_dat")]
     with pytest.raises(NotTested, match="^nothing carried over: dbrd, sick_nl, die_dat"):
         evidence_of(profile_of(), {}, shut).open_tasks(PAIR)
+
+
+def test_what_shuts_tasks_is_told_once_for_all_groups_and_tasks() -> None:
+    words = "nothing carried over: {} (not above random weights: {})"
+    shut = [Narrowing(words, task, ("teacher", name)) for name in PAIR for task in ("dbrd", "ner")]
+    told = f"nothing carried over: dbrd, ner (not above random weights: teacher, {', '.join(PAIR)})"
+    assert told_once(shut) == (told,)
+    assert len(told_once([*shut, Narrowing(words, "pos", ("bort",))])) == 2
 
 
 def test_a_smaller_size_at_which_all_carried_over_is_taken_and_told() -> None:

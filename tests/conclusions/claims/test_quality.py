@@ -70,11 +70,11 @@ def test_what_is_below_a_baseline_has_no_trade_off() -> None:
     useless = [gate(task, "bort", useful=False) for task in TASKS]
     decision = quality.small_trade_off(evidence_of(PROFILE, {}, useless), first())
     assert decision.verdict == "undecided"  # it may fall without Bort, but not stand
-    assert "bort not tested" in decision.reason and "below tf_idf on dbrd: bort" in decision.notes
+    assert "bort not tested" in decision.reason and "below tf_idf on dbrd, die_dat, ner: bort" in decision.notes
     lost = everywhere("merged", "teacher", -0.1)
     assert quality.small_trade_off(evidence_of(PROFILE, lost, useless), first()).verdict == "contradicted"
     teacher = [gate(task, "teacher", useful=False) for task in TASKS]
-    with pytest.raises(NotTested, match="^below tf_idf on dbrd: teacher"):
+    with pytest.raises(NotTested, match="^below tf_idf on dbrd, die_dat, ner: teacher"):
         quality.small_trade_off(evidence_of(PROFILE, {}, teacher), first())
 
 
