@@ -613,9 +613,9 @@ class Profile(Section):
     def finetuning_seeds(self, model: str) -> list[int]:
         """The seeds of a model's fine-tuning runs, no other model's: runs of two models are not paired.
 
-        Each follows from one of `finetuning.seeds`, the name and a number. What is there once (teacher, control, student
-        of one replicate) has as many runs as the most replicated student, and two at the least, as one says nothing of
-        how much runs differ. Seeds given to notebook 50 by hand are taken as they are, by all models alike.
+        Each follows from one of `finetuning.seeds`, the name and a number. What is there once (teacher, control,
+        student of one replicate) has as many runs as the most replicated student, and two at the least, as one says
+        nothing of how much runs differ. Seeds given to notebook 50 by hand are taken as they are, by all models alike.
         """
         name, given = self.student_of(model), self.finetuning.seeds
         once = name not in self.students or len(self.replicates_of(name)) == 1

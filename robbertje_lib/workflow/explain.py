@@ -241,7 +241,7 @@ class _Tree:
         if stage.startswith("50_"):
             by_hand = record.parameters.get("seeds")
             chosen = ", ".join(map(str, by_hand or profile["finetuning"]["seeds"]))
-            seeds += f"; fine-tuning seeds {chosen}{'' if by_hand else ', from which each model has its own'}"
+            seeds += f"; fine-tuning seeds {'' if by_hand else 'drawn from '}{chosen}"
         yield seeds
         if stage.startswith("10_"):
             for source in profile["corpus"]["sources"]:
