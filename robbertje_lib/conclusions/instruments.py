@@ -79,15 +79,20 @@ def _coverage(calibration: Calibration) -> Iterator[InstrumentCheck]:
 
 
 def _within(name: str, planted: str, bounds: Interval, rates: list[tuple[float, Interval]]) -> InstrumentCheck:
-    """Whether no rate lies outside beyond what chance does to a simulation."""
+    """Whether no rate lies outside beyond what chance does to a simulation; where one lies outside, that is told."""
     least, most = bounds
+    outside = any(not least <= rate <= most for rate, _ in rates)
     passed = all(low <= most and high >= least for _, (low, high) in rates)
     lows, highs = zip(*(interval for _, interval in rates), strict=True)
     read, around = (
         " to ".join(dict.fromkeys(f"{value:.3f}" for value in (min(smaller), max(larger))))
         for smaller, larger in (([rate for rate, _ in rates], [rate for rate, _ in rates]), (lows, highs))
     )
-    return _check(name, planted, read, passed, f"simulated data, {around} with their 95 % intervals")
+    detail = f"simulated data, {around} with their 95 % intervals"
+    if outside:
+        reach = "all of these reach into it" if passed else "one of these does not reach into it"
+        detail += f"; not all rates lie in the band of {least} to {most}, and {reach}"
+    return _check(name, planted, read, passed, detail)
 
 
 def _equals(significance: SignificanceResult) -> Iterator[InstrumentCheck]:

@@ -110,16 +110,26 @@ def _comparison(
     student: str, measure: str, teacher: Resampled, own: Resampled, rng: np.random.Generator, level: float
 ) -> BiasComparison:
     difference = difference_of(teacher, own, rng, level)
+    whole, part = float(teacher.scores.mean()), float(own.scores.mean())
+    unit = whole or 1.0  # nothing has no shares
+    # To first order S / T varies as S does, less S / T times what T does, in units of T.
+    in_step = Resampled(teacher.scores * part / unit, teacher.drawn * part / unit, teacher.examples)
+    around = difference_of(in_step, own, rng, level)
+    share, reach = difference.value / unit, (around.high - around.low) / 2 / unit
     return BiasComparison(
         student=student,
         measure=measure,
-        teacher_value=float(teacher.scores.mean()),
-        student_value=float(own.scores.mean()),
+        teacher_value=whole,
+        student_value=part,
         difference=difference.value,
         interval=(difference.low, difference.high),
         p=difference.p,
         standard_error=difference.standard_error,
         degrees=difference.degrees,
+        share=share,
+        share_interval=(share - reach, share + reach),
+        share_error=around.standard_error / unit,
+        share_degrees=around.degrees,
         replicates=len(own.scores),
         professions=own.examples,
     )

@@ -231,7 +231,11 @@ def time_in_turns(
             tokens = sum(int(batch["attention_mask"].sum()) for batch in one.batches)
             throughput[name].append(tokens / seconds(one, one.batches))
     return {
-        name: Timing(latency_ms=_spread(latency[name]), throughput_tokens_per_second=_spread(throughput[name]))
+        name: Timing(
+            latency_ms=_spread(latency[name]),
+            latency_ms_by_round=latency[name],
+            throughput_tokens_per_second=_spread(throughput[name]),
+        )
         for name in names
     }
 

@@ -12,6 +12,7 @@ import operator
 import os
 import re
 import reprlib
+import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -582,9 +583,14 @@ class Profile(Section):
         return int(model.partition(".")[2] or 1)
 
     def seed_of(self, model: str) -> int:
-        """The seed of a model's distillation: initial weights where they are random, order, masks and dropout."""
-        number = self.replicate_of(model)
-        return self.seed if number == 1 else derived_seed(self.seed, number)
+        """The seed of a model's training: initial weights where they are random, order, masks and dropout.
+
+        The teacher's is the profile's own. That of a distillation follows from it, the student's name and the number of
+        the replicate: tests take all distillations for independent, so no two share what chance gives them.
+        """
+        if model == "teacher":
+            return self.seed
+        return derived_seed(self.seed, self.student_of(model), self.replicate_of(model))
 
     def recipe_of(self, student: str) -> Recipe:
         """How a student (or one of its models) is trained: its recipe, with an update size of its own if it has one."""
@@ -605,17 +611,17 @@ class Profile(Section):
         return f"{CONTROL}{'teacher' if group == 'teacher' else self.students[group].shape}"
 
     def finetuning_seeds(self, model: str) -> list[int]:
-        """The seeds of a model's fine-tuning runs; those of one replicate are no other's.
+        """The seeds of a model's fine-tuning runs, no other model's: runs of two models are not paired.
 
-        What is there once (teacher, released student, control) has as many runs as the most replicated student.
+        Each follows from one of `finetuning.seeds`, the name and a number. What is there once (teacher, control,
+        student of one replicate) has as many runs as the most replicated student, and two at the least, as one says
+        nothing of how much runs differ. Seeds given to notebook 50 by hand are taken as they are, by all models alike.
         """
-        most = max(len(models) for models in self.groups.values())
-        student = self.student_of(model)
-        once = student not in self.students or self.students[student].released
-        numbers = range(1, most + 1) if once else [self.replicate_of(model)]
-        return [
-            seed if number == 1 else derived_seed(seed, number) for number in numbers for seed in self.finetuning.seeds
-        ]
+        name, given = self.student_of(model), self.finetuning.seeds
+        once = name not in self.students or len(self.replicates_of(name)) == 1
+        runs = max(2 if len(given) == 1 else 1, *(len(models) for models in self.groups.values()))
+        numbers = range(1, runs + 1) if once else [self.replicate_of(model)]
+        return [derived_seed(seed, name, number) for number in numbers for seed in given]
 
     def released(self, model: str) -> HubTeacher | None:
         """Where one of `models` was released, or None if it is trained here."""
@@ -656,9 +662,9 @@ class Profile(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def derived_seed(seed: int, number: int) -> int:
-    """The seed of the `number`-th replicate of what the first does with `seed`."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def derived_seed(seed: int, name: str, number: int) -> int:
+    """The seed of the `number`-th run of what has this name: no other name or number has the same."""
+    return int(np.random.SeedSequence([seed, number, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 def load_profile(name: str, budget: float | None = None) -> Profile:

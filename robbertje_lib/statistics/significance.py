@@ -145,7 +145,8 @@ def _t_difference(value: float, parts: list[float], freedoms: list[int], level: 
     1 is added to each freedom and taken off the whole, half of Welch's (1949) correction. And a part known to few is
     often far too small, and its share with it, which tells against given weights (.078): for the shares a part counts
     (freedom + 5) / freedom times, and 15 times that of two units alone. Three units or more then keep .038 to .059
-    whatever the shares, two units .02 to .06.
+    whatever the shares, two units beside as many or given weights .02 to .06. Two units beside three err in up to .08
+    of cases, so replicates should be equal.
     """
     few = 14 if len(parts) == 2 and freedoms[0] == 1 else 5
     error = float(np.sqrt(sum(parts)))

@@ -92,13 +92,14 @@ def _bounded(difference: Difference, smallest: float) -> bool:
     return -smallest < difference.low and difference.high < smallest
 
 
-def majority(findings: Sequence[Finding]) -> tuple[Verdict, float]:
-    """The verdict of more than half of the findings, or undecided with the factor on the sample that may decide it.
+def majority(findings: Sequence[Finding], of: int) -> tuple[Verdict, float]:
+    """The verdict of more than half of `of`, or undecided with the factor on the sample that may decide it.
 
-    Few findings that contradict do not take away what most support, nor the other way round.
+    of: all that were to be judged; what has no finding shows nothing either way. Few findings that contradict do not
+    take away what most support, nor the other way round.
     """
     outcomes = [finding.outcome for finding in findings]
-    needed = len(findings) // 2 + 1
+    needed = of // 2 + 1
     verdicts: tuple[Verdict, Verdict] = ("supported", "contradicted")
     for verdict in verdicts:
         if outcomes.count(verdict) >= needed:

@@ -235,11 +235,13 @@ class _Tree:
         """Seeds and sources of a stage."""
         profile = record.profile or {}
         seeds = f"seed {profile['seed']}"
-        if (number := Profile.replicate_of(record.parameters.get("model", ""))) > 1:
-            seeds = f"seed {derived_seed(profile['seed'], number)}, of replicate {number}, from {seeds}"
+        if model := record.parameters.get("model"):
+            name, number = Profile.student_of(model), Profile.replicate_of(model)
+            seeds = f"seed {derived_seed(profile['seed'], name, number)}, of {model}, from {seeds}"
         if stage.startswith("50_"):
-            chosen = record.parameters.get("seeds") or profile["finetuning"]["seeds"]
-            seeds += f"; fine-tuning seeds {', '.join(map(str, chosen))}, of further replicates drawn from these"
+            by_hand = record.parameters.get("seeds")
+            chosen = ", ".join(map(str, by_hand or profile["finetuning"]["seeds"]))
+            seeds += f"; fine-tuning seeds {'' if by_hand else 'drawn from '}{chosen}"
         yield seeds
         if stage.startswith("10_"):
             for source in profile["corpus"]["sources"]:

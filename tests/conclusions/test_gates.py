@@ -1,5 +1,6 @@
 """Gates: they let through what carried over and is of use, and little else."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -8,11 +9,12 @@ import pytest
 
 from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.conclusions.counts import TaskCounts
-from robbertje_lib.conclusions.gates import open_size, task_gates
+from robbertje_lib.conclusions.gates import open_size, task_gates, useful_somewhere
 from robbertje_lib.conclusions.redrawn import Redrawn
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.significance import Gate
 from robbertje_lib.statistics.resampling import ratio
+from tests.support.claim_evidence import gate as hand_made
 from tests.support.result_files import World, make_run, write_measured
 
 PROFILE = make_run(Path("unused"), "smoke", ("dbrd",)).profile.model_copy(update={"students": {}})
@@ -95,11 +97,7 @@ def test_the_best_baseline_is_chosen_on_the_validation_split(tmp_path: Path) -> 
     assert told.best_baseline(64) == "majority"
 
 
-BASE = Gate(
-    task="dbrd", train=400, group="merged", control="random_distilbert", above_control=0.1,
-    above_control_interval=(0.05, 0.15), carried_over=True, baseline="tf_idf", above_baseline=0.1,
-    above_baseline_interval=(0.05, 0.15), useful=True,
-)  # fmt: skip
+BASE = hand_made("dbrd", "merged", train=400)
 
 
 def gates(**carried: tuple[bool, bool]) -> list[Gate]:
@@ -122,10 +120,44 @@ def gates(**carried: tuple[bool, bool]) -> list[Gate]:
 def test_a_task_is_open_at_the_largest_size_at_which_all_carried_over(
     told: dict, size: int | None, why: str, of: list[str]
 ) -> None:
-    assert open_size(gates(**told), "dbrd", ["merged", "bort"]) == (size, why, of)
-    assert open_size(gates(**told), "ner", ["merged"]) == (None, "no gates", ["merged"])
+    assert open_size(gates(**told), "dbrd", ["merged", "bort"], 0.05) == (size, why, of)
+    assert open_size(gates(**told), "ner", ["merged"], 0.05) == (None, "no gates", ["merged"])
 
 
 def test_pseudo_perplexity_is_open_or_shut() -> None:
-    shut = BASE.model_copy(update={"task": "pseudo_perplexity", "train": 0, "group": "bort", "carried_over": False})
-    assert open_size([shut], "pseudo_perplexity", ["bort"]) == (None, "not below the unigram model", ["bort"])
+    shut = BASE.model_copy(
+        update={"task": "pseudo_perplexity", "train": 0, "group": "bort", "control": None, "carried_over": False}
+    )
+    assert open_size([shut], "pseudo_perplexity", ["bort"], 0.05) == (None, "not below the unigram model", ["bort"])
+
+
+@pytest.mark.parametrize(("p", "open_at"), [(0.02, None), (0.02 / 2, 100), (1e-6, 100)])
+def test_one_of_two_sizes_must_be_open_at_half_the_level(p: float, open_at: int | None) -> None:
+    shut, small = BASE.model_copy(update={"carried_over": False}), hand_made("dbrd", "merged", train=100, p=p)
+    assert open_size([shut, small], "dbrd", ["merged"], 0.05)[0] == open_at
+    assert open_size([small], "dbrd", ["merged"], 0.05)[0] == 100  # which is the only one there is
+
+
+def test_of_use_on_some_task_by_chance_is_as_rare_as_on_one() -> None:
+    rng, alpha, runs = np.random.default_rng(0), 0.05, 2000
+    false = 0
+    for _ in range(runs):
+        ps = rng.uniform(size=5)
+        gates_of_null = [hand_made(f"task{i}", "merged", useful=bool(p <= alpha / 2), p=p) for i, p in enumerate(ps)]
+        of_use = [g.model_copy(update={"above_baseline_p": p}) for g, p in zip(gates_of_null, ps, strict=True)]
+        false += bool(useful_somewhere(of_use, 5, alpha))
+    assert false <= 70  # nominal 50; one task in five asked alone would give 238
+    one = [hand_made("dbrd", "merged", p=0.01)]
+    assert not useful_somewhere(one, 5, alpha) and useful_somewhere(one, 1, alpha) == one
+
+
+def test_with_one_fine_tuning_run_the_gates_are_shut() -> None:
+    """However far above its baseline a group is: nothing tells how much another run would differ."""
+    rng = np.random.default_rng(0)
+    data = simulated(rng, 0.95, 0.5, 0.0)
+    for once in ("teacher", "random_teacher"):
+        counts = {**data.counts, once: data.counts[once][:1]}
+        shut = gate(replace(data, counts=counts, models={**data.models, once: {once: [0]}}), rng)
+        assert (shut.runs, shut.carried_over, shut.useful) == (1, False, False)
+        assert open_size([shut], "dbrd", ["teacher"], 0.05) == (None, "one fine-tuning run", ["teacher"])
+    assert gate(data, rng).carried_over

@@ -132,6 +132,19 @@ def test_the_calibration_must_hold(rates: list[RejectionRate], coverage: list[Co
     assert checked(with_study(rates, coverage)) == named
 
 
+@pytest.mark.parametrize(
+    ("rejected", "told"),
+    [(0.045, ""), (0.062, "all of these reach into it"), (0.08, "one of these does not reach into it")],
+)
+def test_a_rate_outside_the_band_is_told_whether_noise_explains_it_or_not(rejected: float, told: str) -> None:
+    evidence = evidence_of(profile_of(2), {})
+    study = with_study([RATE, rate(10, rejected)], [])(evidence.significance)
+    (check,) = [row for row in check_instruments(evidence.run, study) if "accuracy" in row.instrument]
+    assert check.detail.endswith(told) and ("not all rates lie in the band of 0.03 to 0.06" in check.detail) == bool(
+        told
+    )
+
+
 def test_a_run_is_not_judged_by_fewer_replicates_than_it_has() -> None:
     assert checked(with_study([RATE, rate(2, 0.08)], []), replicates=3) == []
 

@@ -113,3 +113,19 @@ def test_a_planted_difference_is_found(replicates: int, power: float) -> None:
         for row in compared(probe, probe.student(0.7 * TEACHER, replicates))[1]:
             found[row.measure] += row.p <= 0.05 and row.difference > 0
     assert min(found.values()) >= power * pairs, found
+
+
+@pytest.mark.parametrize("ratio", [0.2, 1.6])
+def test_the_interval_of_a_share_holds_the_true_one_as_often_as_it_says(ratio: float) -> None:
+    """The teacher is read with noise of its own; its true slope and the students' are planted."""
+    rng, pairs, held, plain = np.random.default_rng(1), 300, 0, 0
+    for _ in range(pairs):
+        probe = Probe(rng)
+        groups = {"teacher": [probe.model(TEACHER, noise=2.0)], "a": probe.student(ratio * TEACHER, 5)}
+        row = compare_stereotypes(groups, 300, rng)[1][0]
+        assert row.share == pytest.approx(row.difference / row.teacher_value)
+        held += row.share_interval[0] <= 1 - ratio <= row.share_interval[1]
+        low, high = (end / row.teacher_value for end in row.interval)
+        plain += low <= 1 - ratio <= high
+    assert 0.92 * pairs <= held, held
+    assert plain < 0.9 * pairs or ratio < 1  # as if the teacher's value were known: too sure beyond it

@@ -211,7 +211,7 @@ def test_frozen_positions_stay(run: Run) -> None:
     student = AutoModelForMaskedLM.from_pretrained(run.paths.model("as_published"))
     teacher = AutoModelForMaskedLM.from_pretrained(run.paths.model("teacher"))
     recipe = run.profile.recipes["as_published"]
-    start = build_student(run.profile.shapes["distilbert"], teacher, recipe, run.profile.seed)
+    start = build_student(run.profile.shapes["distilbert"], teacher, recipe, run.profile.seed_of("as_published"))
     assert torch.equal(
         student.roberta.embeddings.position_embeddings.weight, start.roberta.embeddings.position_embeddings.weight
     )

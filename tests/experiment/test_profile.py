@@ -211,19 +211,33 @@ def test_a_student_is_distilled_as_often_as_the_profile_or_it_says() -> None:
     # In turns, so that what differs between times of the day does not differ between arms.
     assert profile.trained == ["merged", "bort", "merged.2", "bort.2", "merged.3"]
     assert [stage for stage in profile.stages if stage[:2] == "30"] == [f"30_distillation-{m}" for m in profile.trained]
-    assert profile.seed_of("merged") == profile.seed_of("teacher") == profile.seed == 56
-    assert len({profile.seed_of(model) for model in profile.replicates_of("merged")}) == 3
-    assert profile.seed_of("merged.2") == profile.seed_of("bort.2")
+    assert profile.seed_of("teacher") == profile.seed == 56
 
 
-def test_fine_tuning_seeds_are_each_replicates_own_and_as_many_for_what_is_there_once() -> None:
-    raw = copy.deepcopy(MINI) | {"replicates": 3}
-    raw["finetuning"]["seeds"] = [4, 7]
+@pytest.mark.parametrize(
+    ("replicates", "seeds", "each", "once"),
+    [(3, [4, 7], 2, 6), (2, [1], 1, 2), (1, [1], 2, 2), (1, [4, 7], 2, 2), (1, [1, 2, 3], 3, 3)],
+)
+def test_what_is_there_once_is_fine_tuned_twice_at_the_least(
+    replicates: int, seeds: list[int], each: int, once: int
+) -> None:
+    raw = copy.deepcopy(MINI) | {"replicates": replicates}
+    raw["finetuning"]["seeds"] = seeds
+    raw["students"]["bort"]["replicates"] = 1
     profile = parse_profile(raw)
-    seeds = [profile.finetuning_seeds(model) for model in profile.replicates_of("merged")]
-    assert seeds[0] == [4, 7] and len({seed for of_one in seeds for seed in of_one}) == 6
-    for once in ("teacher", "random_teacher", "random_distilbert"):
-        assert profile.finetuning_seeds(once) == [seed for of_one in seeds for seed in of_one]
+    assert all(len(profile.finetuning_seeds(model)) == each for model in profile.replicates_of("merged"))
+    for name in ("teacher", "random_teacher", "random_distilbert", "bort"):
+        assert len(profile.finetuning_seeds(name)) == once
+
+
+def test_no_two_models_share_a_seed() -> None:
+    """Else what chance gives one it would give the other, and tests, which take them for independent, would be off."""
+    profile = parse_profile(copy.deepcopy(MINI) | {"replicates": 3})
+    distillations = [profile.seed_of(model) for model in profile.models]
+    tuned = [seed for model in (*profile.models, *profile.controls) for seed in profile.finetuning_seeds(model)]
+    for seeds in (distillations, tuned):
+        assert len(set(seeds)) == len(seeds)
+    assert profile.seed_of("merged") == parse_profile(copy.deepcopy(MINI)).seed_of("merged")
 
 
 def test_more_replicates_change_the_digest_of_no_distillation() -> None:

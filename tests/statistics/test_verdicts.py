@@ -108,7 +108,7 @@ def test_between_contradicted_and_supported_lies_undecided(
         assert not leaps(lambda x: judged(judge, v + x * (to_v - v), e + x * (to_e - e), degrees).outcome)  # noqa: B023
 
 
-@pytest.mark.parametrize("ruling", [every, majority])
+@pytest.mark.parametrize("ruling", [every, lambda findings: majority(findings, len(findings))])
 @given(st.lists(VALUES, min_size=1, max_size=5), VALUES, st.floats(1e-4, 0.1))
 def test_one_value_that_moves_does_not_turn_a_ruling_round(
     ruling: Callable[[list[Finding]], tuple[Verdict, float]], values: list[float], to_value: float, error: float
@@ -126,16 +126,19 @@ def test_rulings_over_several_findings() -> None:
     def together(*found: Difference) -> list[Finding]:
         return judge_better({str(i): d for i, d in enumerate(found)}, 0.01, 0.05)
 
-    assert majority(together(good, good, bad)) == ("supported", 1.0)
-    assert majority(together(good, bad, bad)) == ("contradicted", 1.0)
-    verdict, factor = majority(together(good, open_, bad))
+    assert majority(together(good, good, bad), 3) == ("supported", 1.0)
+    assert majority(together(good, bad, bad), 3) == ("contradicted", 1.0)
+    verdict, factor = majority(together(good, open_, bad), 3)
     assert (verdict, factor > 1) == ("undecided", True)
-    assert majority(together(good, good, bad, bad)) == ("undecided", float("inf"))  # no sample would
+    assert majority(together(good, good, bad, bad), 4) == ("undecided", float("inf"))  # no sample would
+    for own, verdict in ((good, "supported"), (bad, "contradicted")):  # two of three, but not two of five
+        assert majority(together(own, own), 3)[0] == verdict
+        assert majority(together(own, own), 5) == ("undecided", float("inf"))
     assert every(together(good, good, bad)) == ("contradicted", 1.0)
     assert every(together(good, good)) == ("supported", 1.0)
     verdict, factor = every(together(good, open_))
     assert (verdict, factor > 1) == ("undecided", True)
-    assert every([]) == majority([]) == ("undecided", float("inf"))
+    assert every([]) == majority([], 0) == ("undecided", float("inf"))
 
 
 @pytest.mark.parametrize("degrees", [4.0, 1e9])

@@ -29,13 +29,17 @@ def comparison(task: str, a: str, b: str, difference: float, error: float = SMAL
     )  # fmt: skip
 
 
-def gate(task: str, group: str, carried_over: bool = True, useful: bool = True, train: int = TRAIN) -> Gate:
+def gate(
+    task: str, group: str, carried_over: bool = True, useful: bool = True, train: int = TRAIN, p: float = 1e-6
+) -> Gate:
+    """p: of a gate that is open."""
     told = (0.1 if carried_over else -0.1), (0.1 if useful else -0.1)
     over_control, over_baseline = ((value - 0.05, value + 0.05) for value in told)
     return Gate(
-        task=task, train=train, group=group, control="random_distilbert", above_control=told[0],
-        above_control_interval=over_control, carried_over=carried_over, baseline="tf_idf", above_baseline=told[1],
-        above_baseline_interval=over_baseline, useful=useful,
+        task=task, train=train, group=group, runs=3, control="random_distilbert", above_control=told[0],
+        above_control_interval=over_control, above_control_p=p if carried_over else 0.99, carried_over=carried_over,
+        baseline="tf_idf", above_baseline=told[1], above_baseline_interval=over_baseline,
+        above_baseline_p=p if useful else 0.99, useful=useful,
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class World:
     speed: dict[str, float] = field(default_factory=dict)  # tokens a second in training, relative to 1
     speed_spread: float = 0.01  # standard deviation of a replicate's logarithm
     latency: dict[str, float] = field(default_factory=dict)  # relative to the teacher's
+    round_spread: float = 0.02  # standard deviation of a round's latency, relative to it
     bias: dict[str, float] = field(default_factory=dict)  # strength of the lean to hij, relative to 1
     bias_spread: float = 0.0  # standard deviation of a replicate's
 
@@ -431,6 +432,7 @@ def _write_efficiency(run: Run, world: World) -> None:
         relative = world.latency.get(run.profile.student_of(name), 1.0 if name == "teacher" else 0.5)
         timing = efficiency.Timing(
             latency_ms=efficiency.Spread(median=20.0 * relative, low=19.0 * relative, high=21.0 * relative),
+            latency_ms_by_round=[20.0 * relative * (1 + world.round_spread * of) for of in (-1.0, 0.0, 1.0)],
             throughput_tokens_per_second=efficiency.Spread(
                 median=5000 / relative, low=4800 / relative, high=5200 / relative
             ),

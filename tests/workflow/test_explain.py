@@ -79,7 +79,7 @@ def test_a_claim_and_an_instrument(run: Run, key: str, monkeypatch: pytest.Monke
         assert f"{row.verdict}: {row.reason}"[:80] in told
     else:
         assert "planted" in told.splitlines()[0] and "read" in told
-    assert "fine-tuning seeds 1, of further replicates drawn from these" in told
+    assert "fine-tuning seeds drawn from 1" in told
     assert "papermill_runs/tiny/results/claims.json" in told and "as recorded" in told
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.gates import open_size
+from robbertje_lib.conclusions.gates import open_size, useful_somewhere
 from robbertje_lib.corpus.arms import get_arm
 from robbertje_lib.experiment.profile import Profile, SmallestDifferences
 from robbertje_lib.experiment.results.base import Interval, ResultFile
@@ -175,10 +175,20 @@ class Evidence:
         sizes = {task: train for task, train in found.sizes.items() if not below[task]}
         return OpenTasks(sizes, found.narrowings + tuple(told for of_task in below.values() for told in of_task))
 
+    def of_use(self, group: str) -> OpenTasks:
+        """The tasks on which one group is of use where any task would do; there may be none."""
+        found = self.useful_tasks([group])
+        gates = [self.gate(task, train, group) for task, train in found.sizes.items()]
+        kept = {gate.task for gate in useful_somewhere(gates, len(self.tasks), self.alpha)}
+        told = "not beyond doubt above a baseline on {}: {}"
+        doubtful = tuple(Narrowing(told, task, (group,)) for task in found.sizes if task not in kept)
+        sizes = {task: train for task, train in found.sizes.items() if task in kept}
+        return OpenTasks(sizes, found.narrowings + doubtful)
+
     def _passed(self, groups: Sequence[str], tasks: Sequence[str]) -> OpenTasks:
         sizes, shut = {}, []
         for task in tasks:
-            train, why, names = open_size(self.significance.gates, task, groups)
+            train, why, names = open_size(self.significance.gates, task, groups, self.alpha)
             if train is not None:
                 sizes[task] = train
                 why = why and f"with more {why}"
@@ -233,15 +243,26 @@ def differences_on_paper(a: str, b: str) -> dict[str, Difference]:
 
 
 def decide_by_majority(
-    findings: list[Finding], what: str, sample: str, smallest: float, notes: tuple[str, ...] = (), bounding: bool = True
+    findings: list[Finding],
+    of: int,
+    what: str,
+    sample: str,
+    smallest: float,
+    notes: tuple[str, ...] = (),
+    bounding: bool = True,
 ) -> Decision:
-    """The verdict of most tasks; the headline is the mean difference. what: what is asked of each task."""
+    """The verdict of most of `of` tasks; the headline is the mean difference. what: what is asked of each task.
+
+    A task without a finding shows nothing either way.
+    """
     counts = {o: sum(f.outcome == o for f in findings) for o in ("supported", "contradicted", "undecided")}
     reason = (
         f"{what}: yes on {counts['supported']}, no on {counts['contradicted']}, undecided on "
-        f"{counts['undecided']} of {len(findings)} task{'s' * (len(findings) > 1)}"
+        f"{counts['undecided']}{f', not tested on {of - len(findings)}' if of > len(findings) else ''} of {of} "
+        f"task{'s' * (of > 1)}"
     )
-    return decision(majority(findings), reason, sample, findings, _mean(findings), smallest, notes, bounding)
+    decided = decision(majority(findings, of), reason, sample, findings, _mean(findings), smallest, notes, bounding)
+    return replace(decided, bounded=False) if decided.bounded and of > len(findings) else decided
 
 
 def decision(
@@ -253,14 +274,20 @@ def decision(
     smallest: float,
     notes: tuple[str, ...] = (),
     bounding: bool = True,
+    left_out: Sequence[str] = (),
 ) -> Decision:
     """A decision that says, where it is undecided, how many times the `sample` would decide it.
 
     ruling: of `verdicts.every` or `verdicts.majority`. bounding: whether differences that all lie within the smallest
-    one of interest leave nothing to ask.
+    one of interest leave nothing to ask. left_out: of what the claim names, what could not be judged; the rest may make
+    the claim fall, but not stand.
     """
     verdict, factor = ruling
-    bounded = all(finding.bounded for finding in findings) if bounding else None
+    bounded = all(finding.bounded for finding in findings) and not left_out if bounding else None
+    if left_out:
+        standing: Verdict = "contradicted" if verdict == "contradicted" else "undecided"
+        reason += f"; left out: {', '.join(left_out)}"
+        return Decision(standing, reason, *headline, findings, None, smallest, bounded, notes)
     if verdict != "undecided" or bounded:
         return Decision(verdict, reason, *headline, findings, None, smallest, bounded, notes)
     larger = 1 < factor < float("inf")

@@ -2,7 +2,10 @@
 
 Claims about arms are judged once per setting: every selection and recipe for which the profile has the students,
 so that the table shows where a conclusion changes when all arms hold the same text. The same rules (`verdicts`)
-are applied to the paper's own table, with what noise its test sizes allow.
+are applied to the paper's own table, with what noise its test sizes allow; as each of its students was distilled once,
+a claim about distillations stays undecided there, too.
+
+Error rates hold for one claim in one setting: one that is judged in several settings has as many chances of an error.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -103,6 +106,8 @@ def _verdicts(name: str, words: dict[str, str], evidence: Evidence, kind: str) -
     decided = dict(_decided(claim, words["unit"], evidence))
     tested = {decision.verdict for _, decision in decided.values()} - {"not_tested"}
     on_paper = claim.on_paper() if claim.on_paper else None
+    if on_paper and claim.of_chance:
+        on_paper = on_paper.of_one_run()
     scale = 100 if words["unit"] == "points" else 1
     for students, (setting, decision) in decided.items():
         low, high = decision.interval or (0.0, 0.0)

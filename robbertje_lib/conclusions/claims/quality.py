@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from robbertje_lib.conclusions.claims import base
 from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
 from robbertje_lib.conclusions.counts import TaskCounts, load_counts
-from robbertje_lib.conclusions.published import TITLES
+from robbertje_lib.conclusions.published import TASKS, TITLES
 from robbertje_lib.experiment.profile import SmallestDifferences
 from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
 from robbertje_lib.statistics import Verdict
@@ -32,13 +32,14 @@ def alike(evidence: Evidence, setting: Setting) -> Decision:
     recipe = evidence.run.profile.recipes.get(setting.recipe)
     if setting.selection == "same_lines" and recipe and recipe.order == "random":
         notes += ("a comparison of equals: the same lines, whose order is drawn anew every epoch",)
-    return base.decide_by_majority(findings, what, base.SAMPLE, smallest, notes, bounding=False)
+    of = len(evidence.tasks)
+    return base.decide_by_majority(findings, of, what, base.SAMPLE, smallest, notes, bounding=False)
 
 
 def alike_on_paper() -> Decision:
     findings = judge_alike(base.differences_on_paper("shuffled", "non_shuffled"), ON_PAPER.score, PAPER_ALPHA)
     what = f"alike within {_points(ON_PAPER.score)}"
-    return base.decide_by_majority(findings, what, PAPER_SAMPLE, ON_PAPER.score, bounding=False)
+    return base.decide_by_majority(findings, len(TASKS), what, PAPER_SAMPLE, ON_PAPER.score, bounding=False)
 
 
 def _points(score: float) -> str:
@@ -52,13 +53,15 @@ def _signed(score: float) -> str:
 def better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     """Merged on the longest third of the inputs of the task that has the longest: three differences above 0.
 
+    The task is chosen by its inputs alone. Raises `NotTested` where training did not carry over to it.
     That merged is better everywhere would not show that it helps with length: so its gain over non-shuffled on the
     longest third must also exceed its gain on the shortest.
     """
     merged, ordered, shuffled = (setting.arm(arm) for arm in ("merged", "non_shuffled", "shuffled"))
-    tasks = evidence.open_tasks((merged, ordered, shuffled))
-    loaded = [load_counts(evidence.run, task, train) for task, train in tasks.sizes.items()]
-    data = max(loaded, key=lambda counts: float(np.median(counts.n_tokens)))
+    lengths = {task: float(np.median(load_counts(evidence.run, task).n_tokens)) for task in evidence.tasks}
+    longest = max(lengths, key=lambda task: lengths[task])
+    tasks = evidence.open_tasks((merged, ordered, shuffled), [longest])
+    data = load_counts(evidence.run, longest, tasks.sizes[longest])
     short, long = np.quantile(data.n_tokens, [1 / 3, 2 / 3])
     findings = judge_better(
         _on_long(evidence, data, (merged, ordered, shuffled), short, long), evidence.smallest.score, evidence.alpha
@@ -120,7 +123,8 @@ def beats_bort(evidence: Evidence, setting: Setting) -> Decision:
     larger, bort = both_shapes(setting)
     tasks, smallest = evidence.open_tasks((larger, bort)), evidence.smallest.score
     findings = judge_better(evidence.differences(larger, bort, tasks.sizes), smallest, evidence.alpha)
-    return base.decide_by_majority(findings, f"{larger} above {bort}", base.SAMPLE, smallest, tasks.notes)
+    of, what = len(evidence.tasks), f"{larger} above {bort}"
+    return base.decide_by_majority(findings, of, what, base.SAMPLE, smallest, tasks.notes)
 
 
 def both_shapes(setting: Setting) -> tuple[str, str]:
@@ -133,66 +137,68 @@ def both_shapes(setting: Setting) -> tuple[str, str]:
 
 def beats_bort_on_paper() -> Decision:
     findings = judge_better(base.differences_on_paper("non_shuffled", "bort"), ON_PAPER.score, PAPER_ALPHA)
-    return base.decide_by_majority(findings, "non_shuffled above bort", PAPER_SAMPLE, ON_PAPER.score)
+    what = "non_shuffled above bort"
+    return base.decide_by_majority(findings, len(TASKS), what, PAPER_SAMPLE, ON_PAPER.score)
 
 
 def small_trade_off(evidence: Evidence, setting: Setting) -> Decision:
     """Is each student, on most tasks, not worse than the teacher by more than the trade-off?
 
-    A task counts for a student where training carried over to both, and both are above the best baseline: what loses
-    little against something useless is no good student. Raises `NotTested` where no task is left.
+    A task counts where the teacher is of use: what loses little against something useless is no good student. Where a
+    student is of none, nothing is shown of it. Raises `NotTested` where that is so of all students on all tasks.
     """
+    teachers = evidence.useful_tasks(["teacher"])
     differences: dict[str, dict[str, Difference]] = {}
-    narrowings: list[base.Narrowing] = []
+    narrowings = [*teachers.narrowings]
     for student in setting.students.values():
         tasks = evidence.useful_tasks((student, "teacher"))
         narrowings += tasks.narrowings
-        if tasks.sizes:
-            differences[student] = evidence.differences(student, "teacher", tasks.sizes)
+        sizes = {task: train for task, train in tasks.sizes.items() if task in teachers.sizes}
+        differences[student] = evidence.differences(student, "teacher", sizes)
     notes = base.told_once(narrowings)
-    if not differences:
+    if not any(differences.values()):
         raise NotTested("; ".join(notes))
-    untested = tuple(student for student in setting.students.values() if student not in differences)
-    return _trade_off(differences, evidence.smallest.trade_off, evidence.alpha, base.SAMPLE, untested, notes)
+    of = len(teachers.sizes)
+    return _trade_off(differences, of, evidence.smallest.trade_off, evidence.alpha, base.SAMPLE, notes)
 
 
 def small_trade_off_on_paper() -> Decision:
     differences = {student: base.differences_on_paper(student, "teacher") for student in PAPER_STUDENTS}
-    return _trade_off(differences, ON_PAPER.trade_off, PAPER_ALPHA, PAPER_SAMPLE)
+    return _trade_off(differences, len(TASKS), ON_PAPER.trade_off, PAPER_ALPHA, PAPER_SAMPLE)
 
 
 def _trade_off(
     differences: dict[str, dict[str, Difference]],
+    of: int,
     trade_off: float,
     alpha: float,
     sample: str,
-    untested: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Decision:
-    """Most tasks decide for a student, and every student must pass; Holm over all of it."""
+    """Most of `of` tasks decide for a student, and every student must pass; Holm over all of it."""
     cells = [(student, task) for student, row in differences.items() for task in row]
     named = {f"{label}, {TITLES.get(task, task)}": differences[label][task] for label, task in cells}
     findings = judge_not_worse(named, trade_off, alpha)
     rulings = {
-        student: majority([finding for finding, cell in zip(findings, cells, strict=True) if cell[0] == student])
+        student: majority([finding for finding, cell in zip(findings, cells, strict=True) if cell[0] == student], of)
         for student in differences
     }
-    told = ", ".join([*(f"{student} {verdict}" for student, (verdict, _) in rulings.items()),
-                      *(f"{student} not tested" for student in untested)])  # fmt: skip
-    reason = f"loses at most {_points(trade_off)} against the teacher on most tasks: {told}"
+    told = ", ".join(
+        f"{student} {verdict}{f' (tested on {len(differences[student])})' if len(differences[student]) < of else ''}"
+        for student, (verdict, _) in rulings.items()
+    )
+    reason = f"loses at most {_points(trade_off)} against the teacher on most of {of} tasks: {told}"
     outcomes = [verdict for verdict, _ in rulings.values()]
     overall: Verdict = (
-        "contradicted" if "contradicted" in outcomes
-        # What could not be tested may leave the claim to fall, but not to stand.
-        else "undecided" if "undecided" in outcomes or untested else "supported"
-    )  # fmt: skip
+        "contradicted" if "contradicted" in outcomes else "undecided" if "undecided" in outcomes else "supported"
+    )
     ruling = overall, max(factor for _, factor in rulings.values())
     worst = min(findings, key=lambda finding: finding.difference.value)
     return base.decision(ruling, reason, sample, findings, base.headline(worst), trade_off, notes, bounding=False)
 
 
 def costs_elsewhere(evidence: Evidence, setting: Setting) -> Decision:
-    """What merged loses against non-shuffled on tasks of short inputs: all of them must show it."""
+    """What merged loses against non-shuffled on die/dat and NER, tasks of short inputs: both must show it."""
     merged, ordered = setting.arm("merged"), setting.arm("non_shuffled")
     wanted = [task for task in ELSEWHERE if task in evidence.tasks]
     if not wanted:
@@ -210,10 +216,14 @@ def costs_elsewhere_on_paper() -> Decision:
 
 
 def _lost(findings: list[Finding], sample: str, smallest: float, notes: tuple[str, ...]) -> Decision:
+    judged = {finding.what for finding in findings}
+    left_out = [TITLES[task] for task in ELSEWHERE if task not in judged]
     told = ", ".join(f"{_signed(f.difference.value)} points on {TITLES[f.what]}" for f in findings)
     least = min(findings, key=lambda finding: finding.difference.value)
     reason = f"non-shuffled minus merged: {told}"
-    return base.decision(every(findings), reason, sample, findings, base.headline(least), smallest, notes)
+    return base.decision(
+        every(findings), reason, sample, findings, base.headline(least), smallest, notes, left_out=left_out
+    )
 
 
 def non_shuffled_lowest(evidence: Evidence, setting: Setting) -> Decision:

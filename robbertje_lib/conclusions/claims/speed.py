@@ -3,7 +3,7 @@
 Training runs are the replicates, one speed a run: stretches of one run share its machine, its text and its luck.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp, log, sqrt
 from typing import Literal
 
@@ -16,12 +16,13 @@ from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult, ModelCosts
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.results.training import DistillationResult, HeldOutPoint
-from robbertje_lib.statistics import Verdict
 from robbertje_lib.statistics.significance import Difference, welch_difference
-from robbertje_lib.statistics.verdicts import every, judge_better
+from robbertje_lib.statistics.verdicts import Finding, every, judge_better
 
 Unit = Literal["epoch", "token", "update"]
 RUNS = "training runs"
+ROUNDS = "rounds"  # of timing, in which models take turns
+FEWEST_ROUNDS = 3  # that say how much rounds differ
 
 
 def _training(evidence: Evidence, setting: Setting) -> list[list[DistillationResult]]:
@@ -62,8 +63,7 @@ def _judged(evidence: Evidence, logs: Sequence[Sequence[float]], what: str, told
         return Decision("undecided", told, ratio, smallest=exp(smallest))
     difference = welch_difference(logs[0], logs[1], 1 - evidence.alpha)
     findings = judge_better({what: difference}, smallest, evidence.alpha)
-    headline = exp(difference.value), (exp(difference.low), exp(difference.high))
-    return base.decision(every(findings), told, RUNS, findings, headline, exp(smallest))
+    return base.decision(every(findings), told, RUNS, findings, _times(findings[0]), exp(smallest))
 
 
 def sooner_at_a_loss(evidence: Evidence, setting: Setting) -> Decision:
@@ -93,8 +93,8 @@ def _seconds_to(curve: list[HeldOutPoint], goal: float) -> float:
     return float(np.interp(-goal, -losses[at - 1 : at + 1], seconds[at - 1 : at + 1]))
 
 
-def _of_use(evidence: Evidence, students: Sequence[str]) -> tuple[dict[str, ModelCosts], tuple[str, ...]]:
-    """Costs of the teacher and of the students that are of use on some task, and which those tasks are.
+def _of_use(evidence: Evidence, students: Sequence[str]) -> tuple[dict[str, ModelCosts], tuple[str, ...], list[str]]:
+    """Costs of teacher and students that are of use on some task, which those tasks are, and who is left out.
 
     What answers fast and wrong is no lighter deployment. Raises `NotTested` where no student is left, or one was not
     timed.
@@ -102,7 +102,7 @@ def _of_use(evidence: Evidence, students: Sequence[str]) -> tuple[dict[str, Mode
     models = evidence.read(EfficiencyResult, "efficiency results").models
     if untimed := [name for name in ("teacher", *students) if name not in models]:
         raise NotTested(f"no timing of {', '.join(untimed)}")
-    useful = {name: evidence.useful_tasks([name]) for name in students}
+    useful = {name: evidence.of_use(name) for name in students}
     kept = [name for name in students if useful[name].sizes]
     if not kept:
         raise NotTested("; ".join(base.told_once(note for name in students for note in useful[name].narrowings)))
@@ -113,41 +113,55 @@ def _of_use(evidence: Evidence, students: Sequence[str]) -> tuple[dict[str, Mode
         f"{', '.join(names)}: {f'of use on {tasks}' if tasks else 'left out, of use on no task'}"
         for tasks, names in of_use.items()
     ]
-    return {name: models[name] for name in ("teacher", *kept)}, tuple(notes)
+    left_out = [name for name in students if name not in kept]
+    return {name: models[name] for name in ("teacher", *kept)}, tuple(notes), left_out
 
 
 def run_faster(evidence: Evidence, setting: Setting) -> Decision:
-    """Latency of the teacher over that of each student; the intervals must not overlap."""
-    models, notes = _of_use(evidence, list(setting.students.values()))
-    speed_ups = {name: _speed_up(models["teacher"], own) for name, own in models.items() if name != "teacher"}
-    lows, highs = zip(*(interval for _, interval in speed_ups.values()), strict=True)
-    verdict: Verdict = "supported" if min(lows) > 1 else "contradicted" if min(highs) < 1 else "undecided"
-    told = ", ".join(f"{name} {value:.2f}" for name, (value, _) in speed_ups.items())
-    reason = f"teacher's latency over the student's: {told}"
-    if verdict == "undecided":
-        reason += "; intervals overlap, so time more repetitions on an idle machine"
-    slowest = min(speed_ups.values(), key=lambda speed_up: speed_up[0])
-    return Decision(verdict, reason, *slowest, notes=notes)
+    """Latency of the teacher over that of each student, Welch t tests of the logarithms of the rounds."""
+    models, notes, left_out = _of_use(evidence, list(setting.students.values()))
+    differences = {name: _log_speed_up(evidence, models, name) for name in models if name != "teacher"}
+    smallest = evidence.smallest.speed
+    findings = judge_better(differences, smallest, evidence.alpha)
+    told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
+    reason = f"teacher's latency over the student's on this machine, rounds of one session: {told}"
+    headline = _times(min(findings, key=lambda f: f.difference.value))
+    return base.decision(
+        every(findings), reason, ROUNDS, findings, headline, exp(smallest), notes, left_out=left_out
+    )  # fmt: skip
 
 
 def four_times_faster(evidence: Evidence, setting: Setting) -> Decision:
-    """The speed-up of the merged student in inference, against 4."""
+    """The same of the merged student alone, against 4."""
     merged = setting.arm("merged")
-    models, notes = _of_use(evidence, [merged])
-    value, (low, high) = _speed_up(models["teacher"], models[merged])
-    verdict: Verdict = "supported" if low >= 4 else "contradicted" if high < 4 else "undecided"
-    reason = f"{merged} answers {value:.2f} times as fast as the teacher on this machine"
-    return Decision(verdict, reason, value, (low, high), notes=notes)
+    models, notes, _ = _of_use(evidence, [merged])
+    smallest = evidence.smallest.speed
+    difference = _log_speed_up(evidence, models, merged, times=4)
+    findings = judge_better({f"{merged}, log speed-up beyond 4": difference}, smallest, evidence.alpha)
+    value, (low, high) = _times(findings[0])
+    headline = 4 * value, (4 * low, 4 * high)
+    reason = f"{merged} answers {4 * value:.2f} times as fast as the teacher on this machine, rounds of one session"
+    return base.decision(every(findings), reason, ROUNDS, findings, headline, exp(smallest), notes)
 
 
-def _speed_up(teacher: ModelCosts, student: ModelCosts) -> tuple[float, Interval]:
-    slow, fast = teacher.timing.latency_ms, student.timing.latency_ms
-    return slow.median / fast.median, (slow.low / fast.high, slow.high / fast.low)
+def _log_speed_up(evidence: Evidence, models: Mapping[str, ModelCosts], student: str, times: float = 1.0) -> Difference:
+    """Logarithm of the teacher's latency over `times` the student's. Raises `NotTested` with fewer than 3 rounds."""
+    teacher, own = (models[name].timing.latency_ms_by_round for name in ("teacher", student))
+    if min(len(teacher), len(own)) < FEWEST_ROUNDS:
+        raise NotTested(f"timed in fewer than {FEWEST_ROUNDS} rounds; raise efficiency.repeats")
+    logs = np.log(teacher) - log(times), np.log(own)
+    return welch_difference(logs[0].tolist(), logs[1].tolist(), 1 - evidence.alpha)
+
+
+def _times(finding: Finding) -> tuple[float, Interval]:
+    """A difference of logarithms as a ratio, with its interval."""
+    value, (low, high) = base.headline(finding)
+    return exp(value), (exp(low), exp(high))
 
 
 def finetune_faster(evidence: Evidence, setting: Setting) -> Decision:
     """Fine-tuning seconds of the teacher over the student's, a t interval over tasks of the log ratio."""
-    models, notes = _of_use(evidence, list(setting.students.values()))
+    models, notes, left_out = _of_use(evidence, list(setting.students.values()))
     seconds = {name: own.finetuning_seconds for name, own in models.items()}
     tasks = [task for task in evidence.tasks if all(of.get(task) for of in seconds.values())]
     if len(tasks) < 2:
@@ -163,7 +177,8 @@ def finetune_faster(evidence: Evidence, setting: Setting) -> Decision:
     smallest = evidence.smallest.speed
     findings = judge_better(differences, smallest, evidence.alpha)
     told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
-    value, (low, high) = base.headline(min(findings, key=lambda f: f.difference.value))
     reason = f"teacher's time over the student's, geometric mean of {len(tasks)} tasks: {told}"
-    headline = exp(value), (exp(low), exp(high))
-    return base.decision(every(findings), reason, "tasks", findings, headline, exp(smallest), notes)
+    headline = _times(min(findings, key=lambda f: f.difference.value))
+    return base.decision(
+        every(findings), reason, "tasks", findings, headline, exp(smallest), notes, left_out=left_out
+    )  # fmt: skip

@@ -20,6 +20,7 @@ class Timing(Record):
     """Latency: milliseconds a sentence, alone. Throughput: real tokens a second in batches, special tokens included."""
 
     latency_ms: Spread
+    latency_ms_by_round: list[float]
     throughput_tokens_per_second: Spread
 
 
@@ -50,7 +51,7 @@ class EfficiencyResult(ResultFile):
     """All models, timed in turns on one machine."""
 
     where: ClassVar[str] = "efficiency.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     models: dict[str, ModelCosts]
     not_exported: dict[str, str]  # model -> why it has no ONNX form

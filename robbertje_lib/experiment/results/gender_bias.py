@@ -154,7 +154,8 @@ class BiasComparison(Record):
     """One measure of stereotype, teacher minus student: above 0 the student is less biased.
 
     Slopes by their amount, replicate by replicate: a stereotype turned round is as much of one. Random levels:
-    replicates of the student, then professions. The teacher is a given set of weights.
+    replicates of the student, then professions. The teacher is a given set of weights. `share`: of the teacher's value,
+    which was read from the same professions and is no surer than the student's; its interval and error say so.
     """
 
     student: str
@@ -166,6 +167,10 @@ class BiasComparison(Record):
     p: float
     standard_error: float
     degrees: float
+    share: float
+    share_interval: Interval
+    share_error: float
+    share_degrees: float
     replicates: int
     professions: int
 

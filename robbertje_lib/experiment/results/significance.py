@@ -60,19 +60,22 @@ class Gate(Record):
     whether it lies above `baseline`, the best that needs no network (or the model's own zero-shot). For
     pseudo-perplexity the only question is whether it lies below the unigram model's: `control` is None there, and
     `carried_over` says what `useful` says. Differences: group minus control or baseline, better above 0; nats per token
-    for pseudo-perplexity.
+    for pseudo-perplexity. p: one-sided, of no better. Both are shut where group or control was fine-tuned but once.
     """
 
     task: str
     train: int
     group: str
+    runs: int  # fine-tuning runs or replicates, of group or control, whichever has fewer
     control: str | None
     above_control: float | None
     above_control_interval: Interval | None
+    above_control_p: float | None
     carried_over: bool
     baseline: str
     above_baseline: float
     above_baseline_interval: Interval
+    above_baseline_p: float
     useful: bool
 
 

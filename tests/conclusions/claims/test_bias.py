@@ -92,7 +92,8 @@ def rows(
         BiasComparison(
             student=student, measure=measure, teacher_value=2.0, student_value=2.0 * (1 - share), difference=2 * share,
             interval=(2 * share - 0.2, 2 * share + 0.2), p=0.3 if abs(share) < 0.1 else 1e-6, standard_error=0.1,
-            degrees=20.0, replicates=replicates, professions=40,
+            degrees=20.0, share=share, share_interval=(share - 0.1, share + 0.1), share_error=0.05, share_degrees=20.0,
+            replicates=replicates, professions=40,
         )
         for student, own in shares.items()
         for measure, share in own.items()
@@ -151,6 +152,18 @@ def test_a_teacher_without_stereotype_is_no_yardstick(teacher: tuple[float, floa
         less_biased(evidence_of(*given, 3), SETTING)
 
 
+def test_a_spread_which_is_always_above_0_opens_no_gate() -> None:
+    """A teacher whose spread is beyond doubt, and whose slopes are not."""
+    stereotypes, comparisons = rows({arm: alike(0.4) for arm in ARMS}, teacher=(-0.1, 2.5))
+    stereotypes[-1] = stereotypes[-1].model_copy(update={"interval": (1.5, 2.5)})
+    assert stereotypes[-1].measure == "lpbs_spread"
+    with pytest.raises(NotTested, match="no stereotype beyond doubt by log_odds_slope, rank_slope;"):
+        less_biased(evidence_of(stereotypes, comparisons, 3), SETTING)
+    clear, _ = rows({arm: alike(0.4) for arm in ARMS})
+    clear[-1] = clear[-1].model_copy(update={"interval": (-0.1, 2.5)})
+    assert less_biased(evidence_of(clear, comparisons, 3), SETTING).verdict == "supported"
+
+
 def test_without_slopes_nothing_is_tested() -> None:
     stereotypes, comparisons = rows({arm: alike(0.4) for arm in ARMS})
     spread = [row for row in stereotypes if row.measure == "lpbs_spread"]
@@ -161,7 +174,11 @@ def test_without_slopes_nothing_is_tested() -> None:
 def test_what_knows_no_more_than_frequencies_is_not_tested() -> None:
     given = rows({"non_shuffled": alike(0.4), "merged": alike(-0.4)})
     decision = less_biased(evidence_of(*given, 3, open=("teacher", "non_shuffled")), SETTING)
-    assert decision.verdict == "supported" and "merged" in decision.notes[0] and len(decision.findings) == 3
+    assert {finding.outcome for finding in decision.findings} == {"supported"} and len(decision.findings) == 3
+    assert decision.verdict == "undecided" and decision.reason.endswith("left out: merged")
+    assert "merged" in decision.notes[0]
+    more = rows({"non_shuffled": alike(-0.4), "merged": alike(0.4)})
+    assert less_biased(evidence_of(*more, 3, open=("teacher", "non_shuffled")), SETTING).verdict == "contradicted"
     for closed, named in ((("teacher",), "non_shuffled, merged"), (ARMS, "teacher")):
         with pytest.raises(NotTested, match=f"not below the unigram model's: {named}"):
             less_biased(evidence_of(*given, 3, open=closed), SETTING)

@@ -123,8 +123,10 @@ def test_students_of_no_use_are_no_lighter_deployment(folder: Path) -> None:
     useless = [gate(task, "bort", useful=False) for task in PROFILE.finetuning.tasks]
     evidence = evidence_of(PROFILE, {}, useless, folder=folder)
     for decide in (speed.run_faster, speed.finetune_faster):
+        assert decide(evidence_of(PROFILE, {}, folder=folder), SETTING).verdict == "supported"
         decision = decide(evidence, SETTING)
-        assert decision.verdict == "supported" and "bort" not in decision.reason
+        assert {finding.outcome for finding in decision.findings} == {"supported"} and len(decision.findings) == 3
+        assert decision.verdict == "undecided" and decision.reason.endswith("left out: bort")
         assert decision.notes == (
             "non_shuffled, shuffled, merged: of use on dbrd, sick_nl, die_dat",
             "bort: left out, of use on no task",
@@ -140,6 +142,60 @@ def test_one_useful_task_is_enough(folder: Path) -> None:
     weak = [gate(task, "merged", useful=False) for task in ("dbrd", "sick_nl")]
     decision = speed.four_times_faster(evidence_of(PROFILE, {}, weak, folder=folder), SETTING)
     assert decision.notes == ("merged: of use on die_dat",)
+    doubtful = [*weak, gate("die_dat", "merged", p=0.02)]  # enough for one task, not for any of three
+    with pytest.raises(NotTested, match="not beyond doubt above a baseline on die_dat: merged"):
+        speed.four_times_faster(evidence_of(PROFILE, {}, doubtful, folder=folder), SETTING)
+
+
+def timed(evidence: Evidence, rounds: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch) -> Evidence:
+    """The evidence with these latencies of some models, a round each."""
+    result = evidence.read(EfficiencyResult, "efficiency results")
+    models = {
+        name: own.model_copy(update={"timing": own.timing.model_copy(update={"latency_ms_by_round": rounds[name]})})
+        if name in rounds else own
+        for name, own in result.models.items()
+    }  # fmt: skip
+    monkeypatch.setattr(Evidence, "read", lambda *_: result.model_copy(update={"models": models}))
+    return evidence
+
+
+@pytest.mark.parametrize(
+    ("merged", "faster", "four_times"),
+    [
+        ([4.0, 4.1, 3.9], "supported", "supported"),
+        ([10.0, 10.2, 9.9], "supported", "contradicted"),
+        ([5.0, 5.3, 4.8], "supported", "undecided"),
+        ([30.0, 31.0, 29.0], "contradicted", "contradicted"),
+        ([20.0, 22.0, 18.0], "undecided", "contradicted"),
+    ],
+)
+def test_rounds_tell_how_sure_a_speed_up_is(
+    evidence: Evidence, merged: list[float], faster: str, four_times: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(evidence, {"teacher": [20.0, 20.2, 19.9], "merged": merged}, monkeypatch)
+    alone = Setting("head, fast", "head", "fast", {("merged", "distilbert"): "merged"})
+    assert speed.run_faster(evidence, alone).verdict == faster
+    decision = speed.four_times_faster(evidence, SETTING)
+    assert decision.verdict == four_times and "on this machine, rounds of one session" in decision.reason
+    assert decision.ours == pytest.approx(20 / np.exp(np.log(merged).mean()), rel=0.01)
+
+
+def test_two_rounds_are_too_few(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(evidence, {"merged": [4.0, 4.1]}, monkeypatch)
+    for decide in (speed.run_faster, speed.four_times_faster):
+        with pytest.raises(NotTested, match="fewer than 3 rounds"):
+            decide(evidence, SETTING)
+
+
+def test_equal_speeds_hardly_ever_give_a_verdict(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, decided, sessions = np.random.default_rng(0), 0, 300
+    result = evidence.read(EfficiencyResult, "efficiency results")
+    monkeypatch.setattr(speed, "_of_use", lambda *_: (result.models, (), []))
+    for _ in range(sessions):
+        for model in result.models.values():
+            model.timing.latency_ms_by_round[:] = (20 * np.exp(rng.normal(0, 0.03, 5))).tolist()
+        decided += speed.run_faster(evidence, SETTING).verdict != "undecided"
+    assert decided <= 26  # nominal 15
 
 
 def test_what_was_not_timed_is_not_tested(tmp_path: Path, evidence: Evidence) -> None:

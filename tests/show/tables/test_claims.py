@@ -46,7 +46,7 @@ def test_each_claim_has_its_test_and_what_is_published(decided: ClaimsResult) ->
     table = claims.published_claims_table(decided).set_index("claim")
     assert len(table) == len(CLAIMS) and table["test"].ne("").all()
     judged = table["paper's table"]
-    assert judged["The DistilBERT shape scores better than Bort's."] == "supported"
+    assert judged["The DistilBERT shape scores better than Bort's."] == "undecided"  # of one run each
     assert judged["Merging sentences makes an update faster."] == "–"
 
 

@@ -18,7 +18,9 @@ from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_se
 def timing(latency: float) -> Timing:
     spread = Spread(median=1000 / latency, low=1.0, high=2000.0)
     return Timing(
-        latency_ms=Spread(median=latency, low=latency / 2, high=latency * 2), throughput_tokens_per_second=spread
+        latency_ms=Spread(median=latency, low=latency / 2, high=latency * 2),
+        latency_ms_by_round=[latency],
+        throughput_tokens_per_second=spread,
     )
 
 
