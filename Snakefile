@@ -57,7 +57,7 @@ def weights(name):
 
 
 MODELS = [file for name in profile.models for file in weights(name)]
-EVALUATED = [f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models]
+EVALUATED = {name: f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models}
 CONTROLS = [f"{control}={of}" for control, of in profile.controls.items()]
 TASKS = list(profile.finetuning.tasks)
 FIGURES = figures.expected(profile)
@@ -78,8 +78,8 @@ def modules(stage, *tasks):
     """What the notebook imports, without other tasks and, where the text is real, without known-answer Dutch."""
     also = {f"tasks.{task}" for task in tasks}
     others = {f"tasks.{task}" for task in TASKS} - also
-    if stage in {"10_corpus", "70_significance"}:  # which needs to know what arms have in common
-        also |= {f"corpus.arms.{arm}" for arm in profile.corpus.arms}
+    if stage[:2] in {"10", "70", "90"}:  # the last two need to know what arms have in common, those of released students too
+        also |= {f"corpus.arms.{arm}" for arm in {*profile.corpus.arms, *(of.arm for of in profile.students.values())}}
     if stage == "90_claims_and_figures":
         also |= {f"show.figures.{figure}" for figure in FIGURES}
     ignore = INFRASTRUCTURE | others | (set() if KNOWN_ANSWER else {"known_answer"}) | (set() if stage[:2] == "90" else DISPLAY)
@@ -189,7 +189,7 @@ rule pseudo_perplexity:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "pseudo_perplexity.lines", "pseudo_perplexity.tokens_per_batch", *PLANTED),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
     threads: HALF
     shell: RUN
 
@@ -208,7 +208,7 @@ rule finetuning:
     params:
         parameters=lambda wildcards: parameters(task=wildcards.task),
         digest=lambda wildcards: profile.digest("seed", *FINETUNING, *PLANTED, f"finetuning.tasks.{wildcards.task}"),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
         controls=CONTROLS,
     threads: HALF
     shell: RUN
@@ -228,7 +228,7 @@ rule gender_bias:
         digest=profile.digest(
             "seed", "gender_bias.templates", "gender_bias.crows_pairs", "pseudo_perplexity.tokens_per_batch", *PLANTED
         ),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
     threads: HALF
     shell: RUN
 
@@ -245,10 +245,10 @@ rule significance:
     params:
         parameters=parameters(),
         digest=profile.digest(
-            "seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias", "recipes",
+            "seed", "significance", "gender_bias", "recipes",
             *(f"students.{name}" for name in profile.students),
         ),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
         tasks=TASKS,
     threads: HALF
     shell: RUN
@@ -258,7 +258,11 @@ rule efficiency:
     input:
         notebook=notebook("80_efficiency"),
         modules=modules("80_efficiency"),
-        results=[HELD_OUT, *MODELS, *(result("scores", f"{task}.json") for task in TASKS)],
+        results=[
+            HELD_OUT,
+            *(file for name in profile.groups for file in weights(name)),  # of each student the first replicate
+            *(result("scores", f"{task}.json") for task in TASKS),
+        ],
     output:
         results=[result("efficiency.json"), result("form_losses.parquet")],
         notebook=executed("80_efficiency"),
@@ -266,7 +270,7 @@ rule efficiency:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "efficiency"),
-        models=EVALUATED,
+        models=[EVALUATED[name] for name in profile.groups],
     threads: ALL
     shell: RUN
 

@@ -140,7 +140,7 @@ def _compare_on_task(run: Run, task: str, rng: np.random.Generator, found: _Foun
         data = load_counts(run, task, train)
         redrawn, untuned = Redrawn.draw(data, settings.bootstrap, rng), data.without_tuning()
         asked = Redrawn.draw(untuned, settings.bootstrap, rng) if untuned else None
-        largest = train == told.sizes[-1]
+        largest = train == told.largest
         for family, pairs in group_pairs(profile).items():
             found.comparisons += [_compare(family, redrawn, a, b, settings, rng, each_run=largest) for a, b in pairs]
         found.gates += task_gates(profile, redrawn, asked, told.best_baseline(train), rng)

@@ -89,7 +89,7 @@ def load_counts(run: Run, task: str, train: int | None = None, test_set: str = T
     labels.
     """
     where, told = f"predictions/{task}.parquet", TaskScores.read(run, task=task)
-    train = told.sizes[-1] if train is None else train
+    train = told.largest if train is None else train
     wanted = (pc.field("test_set") == test_set) & pc.field("train").isin([train, 0])
     frame = Predictions.read(run, task=task).filter(wanted).to_pandas().sort_values("example_id", kind="stable")
     parts = {(str(model), int(seed)): rows for (model, seed), rows in frame.groupby(["model", "seed"])}

@@ -211,7 +211,6 @@ def read_back(
             spearman=rank_correlation(planted, read).spearman,
             calibration_error=float(error.mean()),
             largest_error=float(error.max()),
-            mean_read=float(read.mean()),
             leaning_occupations=int((adjusted <= alpha).sum()),
         )
         for o, p, q in zip(read.index, p_values.tolist(), adjusted.tolist(), strict=True):

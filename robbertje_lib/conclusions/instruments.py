@@ -136,7 +136,7 @@ def _tasks(run: Run, significance: SignificanceResult) -> Iterator[InstrumentChe
     the majority class."""
     for task in run.profile.finetuning.tasks:
         of_task = TaskScores.read(run, task=task)
-        place = task, of_task.sizes[-1], TEST
+        place = task, of_task.largest, TEST
         rows = {row.group: row for row in significance.scores if (row.task, row.train, row.test_set) == place}
         scores = {group: rows[group] for group in run.profile.groups}
         best, teacher = max(scores.values(), key=lambda row: row.score), scores["teacher"]

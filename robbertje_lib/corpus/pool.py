@@ -121,24 +121,26 @@ def _clean(document: readers.Document, cut: str, seen: set[str], dropped: Counte
 def split_pool(pool: Pool, held_out_fraction: float, seed: int) -> Split:
     """Hold out whole files, drawn at random, until `held_out_fraction` of the bytes is reached.
 
-    By file, not by document: a chapter has the names and the topic of the rest of its book. The documents of both parts
-    are in random order, so that sources are interleaved. Raises `UserError` if one part would be empty.
+    A file that would make it twice as much, or more, stays in training, and of files that are all so large the smallest
+    is held out. By file, not by document: a chapter has the names and the topic of the rest of its book. The documents
+    of both parts are in random order, so that sources are interleaved. Raises `UserError` for a single file.
     """
     rng = random_stream(seed, DOCUMENTS)
     documents = [pool.documents[i] for i in rng.permutation(len(pool.documents))]
     sizes: Counter[str] = Counter()
     for document in pool.documents:
         sizes[document.file] += document.bytes
+    if len(sizes) < 2:
+        raise UserError(
+            f"the corpus is one file, {next(iter(sizes))}, so that none can be held out whole; "
+            "add a file to corpus.sources, or cut this one in two"
+        )
     wanted, size, held_out = held_out_fraction * sizes.total(), 0, set()
     for file in rng.permutation(list(sizes)).tolist():
-        if size < wanted:
+        if size < wanted and size + sizes[file] < 2 * wanted:
             held_out.add(file)
             size += sizes[file]
-    if len(held_out) in {0, len(sizes)}:
-        raise UserError(
-            f"the corpus has {len(documents)} document(s) in {len(sizes)} file(s), too few to hold some out; "
-            "add text, or lower corpus.held_out_fraction"
-        )
+    held_out = held_out or {min(sizes, key=sizes.__getitem__)}
     return Split(
         training=[document for document in documents if document.file not in held_out],
         held_out=[document for document in documents if document.file in held_out],

@@ -67,7 +67,7 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
         store,
         {"teacher": settings.model_dump_json()},
     )
-    result = TeacherResult(settings=settings, phases=["causal", "masked"], **dict(outcome))
+    result = TeacherResult(settings=settings, **dict(outcome))
     session.finish(model, result)
     return result
 

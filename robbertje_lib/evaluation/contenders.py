@@ -47,8 +47,7 @@ def contenders_of(run: Run, data: TaskData, wanted: Sequence[str] = ()) -> list[
     own = evaluated_models(run)
     controls = {control: own[model] for control, model in run.profile.controls.items()}
     known = {**own, **controls}
-    sets = {**data.splits, **data.further_tests}
-    examples = digest_of(data.kind, data.labels, *(rows.to_list() for rows in sets.values()))
+    examples = digest_of(data.kind, data.labels, *(rows.to_list() for rows in data.sets.values()))
     encoded: dict[str, EncodedTask] = {}
     contenders = []
     for name in wanted or known:

@@ -78,7 +78,7 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
     return scores
 
 
-def nested_subsets(data: TaskData, sizes: Sequence[int] | None, seed: int) -> dict[int, list[int]]:
+def nested_subsets(data: TaskData, sizes: Sequence[int | None], seed: int) -> dict[int, list[int]]:
     """Size -> rows of the training split, ascending: one random order, of which each size takes the first.
 
     The first example of each label stands before the others, so that a size holds every label of the split unless it is
@@ -91,7 +91,7 @@ def nested_subsets(data: TaskData, sizes: Sequence[int] | None, seed: int) -> di
         if not labels[row] <= firsts.keys():
             firsts |= dict.fromkeys(labels[row] - firsts.keys(), row)
     ordered = list(dict.fromkeys([*firsts.values(), *order]))
-    subsets = {size: ordered[:size] for size in sorted({min(size, len(order)) for size in sizes or [len(order)]})}
+    subsets = {size: ordered[:size] for size in sorted({min(size or len(order), len(order)) for size in sizes})}
     for size, rows in subsets.items():
         if missing := sorted(firsts.keys() - set().union(*(labels[row] for row in rows))):
             print(f"{data.task.name}: {size} training examples hold no {', '.join(missing)}", flush=True)
@@ -135,8 +135,7 @@ class _Grid:
         self.draws = draw_hyper_parameters(run.profile.finetuning, run.profile.seed)
         self.seeds = {c.name: list(seeds) or run.profile.finetuning_seeds(c.name) for c in contenders}
         self.subsets = subsets
-        # Test sets of each size: learning curves are drawn on the one that claims are about.
-        self.tests = {size: [TEST, *(data.further_tests if size == max(subsets) else [])] for size in subsets}
+        self.tests = {size: list(data.tests(further=size == max(subsets))) for size in subsets}
         several = len(self.draws) > 1
         self.chosen: dict[str, HyperParameters] = {} if several else {c.group: self.draws[0] for c in contenders}
         groups = {contender.group for contender in contenders} - self.chosen.keys()
@@ -190,8 +189,7 @@ def _score_baselines(
     """The baselines of every size on the test sets: scores and predictions of each."""
     metric = data.task.metric
     for size, rows in subsets.items():
-        tests = {TEST: data.test, **(data.further_tests if size == max(subsets) else {})}
-        examples = {name: test.to_list() for name, test in tests.items()}
+        examples = {name: test.to_list() for name, test in data.tests(further=size == max(subsets)).items()}
         for tuned in tuned_baselines(data, data.train.select(rows).to_list()):
             answers = {name: tuned.answer(asked) for name, asked in examples.items()}
             scores = {name: task_score(metric, gold_of(asked), answers[name]) for name, asked in examples.items()}
@@ -236,7 +234,7 @@ def _predictions(
     schema = Predictions.schemas[task.data.kind == "token_classification"]
     tables = []
     for name, given in answers.items():
-        rows, n = {TEST: task.data.test, **task.data.further_tests}[name], len(given)
+        rows, n = task.data.sets[name], len(given)
         columns = [[model] * n, [seed] * n, [train] * n, [name] * n, list(rows["example_id"]), list(rows["cluster"])]
         tables.append(pa.table([*columns, task.gold[name], given, task.sets[name].n_tokens], schema=schema))
     return pa.concat_tables(tables)

@@ -92,13 +92,12 @@ class EncodedTask:
 
     @classmethod
     def of(cls, data: TaskData, encoder: Encoder) -> "EncodedTask":
-        read = {**data.splits, **data.further_tests}
-        return cls(data, {name: encoder.encode(data.kind, rows, data.labels) for name, rows in read.items()})
+        return cls(data, {name: encoder.encode(data.kind, rows, data.labels) for name, rows in data.sets.items()})
 
     @cached_property
     def gold(self) -> dict[str, list[Prediction]]:
         column = "labels" if self.data.kind == "token_classification" else "label"
-        return {name: list(rows[column]) for name, rows in {**self.data.splits, **self.data.further_tests}.items()}
+        return {name: list(rows[column]) for name, rows in self.data.sets.items()}
 
     @cached_property
     def orders(self) -> dict[str, np.ndarray]:

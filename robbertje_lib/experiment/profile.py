@@ -53,14 +53,15 @@ NotNegative = Annotated[float, Field(ge=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, torch and transformers all take
 MOST_SEEDS = 1000  # more is a slip
+Replicates = Annotated[int, Field(gt=0, le=MOST_SEEDS)]
 # Students, tasks and profiles name files; a shape and a recipe appear in tables.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 
 
 def _distinct(values: Sequence[Any]) -> Sequence[Any]:
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
-        raise ValueError(f"{twice[0]!r} is listed twice; list it once")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{'null' if value is None else repr(value)} is listed twice; list it once")
     return values
 
 
@@ -71,10 +72,17 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 def _sizes(size: Any) -> Any:
-    """One number stands for the list that holds it alone; several are kept in ascending order, each once."""
+    """One size stands for the list that holds it alone; several are kept in ascending order, each once."""
+    if size == []:
+        raise ValueError("is empty; give a size, or null for all")
     if isinstance(size, list):
-        return sorted(_distinct(size)) if all(type(value) is int for value in size) else size
-    return size if size is None else [size]
+        return _ascending(_distinct(size)) if all(one is None or type(one) is int for one in size) else size
+    return [size]
+
+
+def _ascending(sizes: Sequence[int | None]) -> list[int | None]:
+    """None, which is all there is, comes last."""
+    return sorted(sizes, key=lambda size: (size is None, size or 0))
 
 
 def _counted(seeds: Any) -> Any:
@@ -158,6 +166,13 @@ class Corpus(Section):
             if arm in NO_ARMS:
                 raise ValueError(f"'{arm}' is reserved; rename the arm")
         return arms
+
+    @model_validator(mode="after")
+    def _lines_that_can_be_judged(self) -> Self:
+        """Text that comes with the project is cleaned sentence by sentence, by faults that a paragraph may have."""
+        if self.lines == "source" and (curated := [source for source in self.sources if source in catalogue()]):
+            raise ValueError(f"lines: 'source' does not go with the source '{curated[0]}'; say sentences")
+        return self
 
     def own_files(self) -> list[Path]:
         """The user's own files among the sources, those in folders included, in a fixed order."""
@@ -312,6 +327,11 @@ class Recipe(Section):
 LAST_STAGE = "90_claims_and_figures"  # which reads all others
 CONTROL = "random_"  # begins the name of a control: random weights in the shape of a model
 RELEASED = "released"  # stands where the recipe does, for students that are not ours
+# Names in tables and files that are no student's: `unigram` and what follows it are models without a network.
+RESERVED = (
+    *("teacher", "tokenizer", "unigram"),
+    *("majority", "word_tag", "word_list", "tf_idf", "bigram_rule", "shared_ngrams"),
+)
 
 
 class Student(Section):
@@ -325,7 +345,7 @@ class Student(Section):
     selection: Literal["head", "same_lines"] = "head"
     # The recipe's own, where it is another for this student alone, as the paper's for its shuffled one.
     update_size: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
-    replicates: Positive | None = None  # how often it is distilled, where that is not as often as the profile says
+    replicates: Replicates | None = None  # how often it is distilled, where that is not as often as the profile says
 
     @field_validator("recipe")
     @classmethod
@@ -348,22 +368,21 @@ class Student(Section):
 
 
 class PseudoPerplexity(Section):
-    """Pseudo-perplexity on held-out text: how many lines, and how many resamples an interval is drawn from."""
+    """Pseudo-perplexity on held-out text."""
 
     lines: Annotated[int, Field(gt=0), Scaled(20)]  # drawn from the held-out documents
     tokens_per_batch: Positive = 2048  # positions in a forward pass; tens of thousands suit a GPU
-    bootstrap: Positive = 1000  # resamples
 
 
 class TaskSettings(Section):
     """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all.
 
-    `train` is one size or several.
+    `train` is one size or several; `[50, null]` is 50 and all. A budget shrinks numbers, and leaves all as it is.
     """
 
     data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
     # Several sizes give a learning curve; the largest is what claims are about first.
-    train: Annotated[list[Positive] | None, BeforeValidator(_sizes), Scaled(60)] = None
+    train: Annotated[list[Positive | None], BeforeValidator(_sizes), Scaled(60)] = [None]
     validation: Annotated[int | None, Field(gt=0), Scaled(40)] = None
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
     options: dict[str, str | int | float | bool] = {}  # `file` is one of the user's own
@@ -383,15 +402,17 @@ class TaskSettings(Section):
     @property
     def sizes(self) -> dict[str, int | None]:
         """The most examples of each split."""
-        return {"train": self.train[-1] if self.train else None, "validation": self.validation, "test": self.test}
+        return {"train": self.train[-1], "validation": self.validation, "test": self.test}
 
 
 class Finetuning(Section):
     """How every model is fine-tuned on every task: a random search per model, then a run a seed."""
 
     tasks: dict[str, TaskSettings] = Field(min_length=1)
-    # The seeds themselves, or how many: 5 for 1 to 5.
-    seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
+    # The seeds themselves, or how many: 5 for 1 to 5. A seed a replicate is the better use of the time.
+    seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(
+        default=[1], min_length=1
+    )
     epochs: Rate = 3.0
     batch_size: Positive = 16  # examples
     trials: Positive = 1  # random-search draws per model, judged on the validation split
@@ -462,12 +483,12 @@ class Profile(Section):
     description: str
     text: Literal["real", "known_answer"]  # what may be concluded; stamped on every figure
     seed: Seed
-    replicates: Annotated[int, Field(gt=0, le=MOST_SEEDS)] = 1  # distillations of each student, alike but for chance
+    replicates: Replicates = 1  # distillations of each student, alike but for chance
     corpus: Corpus
     tokenizer: Tokenizer
     teacher: Teacher
-    shapes: dict[str, Shape]
-    recipes: dict[str, Recipe]
+    shapes: dict[Name, Shape]
+    recipes: dict[Name, Recipe]
     students: dict[Name, Student] = Field(min_length=1)
     pseudo_perplexity: PseudoPerplexity
     finetuning: Finetuning
@@ -485,7 +506,7 @@ class Profile(Section):
     def _misfits(self) -> Iterator[str]:
         """What does not fit together, each in a line."""
         for name, student in self.students.items():
-            if name in {"teacher", "tokenizer"} or name.startswith(CONTROL):
+            if name in RESERVED or name.startswith(CONTROL):
                 yield f"students: '{name}' is reserved; rename the student"
             if student.released and (student.replicates or 1) > 1:
                 yield f"students.{name}.replicates: a released student is there once; leave it out"
@@ -513,6 +534,10 @@ class Profile(Section):
                 yield f"recipes.{student.recipe}.minimum_tokens: above tokenizer.maximum_length; lower it"
         if "teacher" in self.shapes:
             yield "shapes: 'teacher' is reserved; rename the shape"
+        for shape in self.shapes if self.finetuning.dropout is None else ():
+            of_shape = [of for of in self.students.values() if of.shape == shape and not of.released]
+            if len({self.recipes[student.recipe].dropout for student in of_shape}) > 1:  # they share a control
+                yield f"finetuning.dropout: recipes of shape {shape} differ in dropout; name one for all"
         if isinstance(self.teacher, TeacherTraining):
             yield from self._misfits_of_teacher(self.teacher)
         for task, settings in self.finetuning.tasks.items():
@@ -818,7 +843,7 @@ def scale(section: Any, budget: float) -> Any:
 
 def _scaled(value: Any, budget: float, minimum: int | float) -> Any:
     if isinstance(value, list):
-        return sorted({_scaled(one, budget, minimum) for one in value})
+        return _ascending(list({None if one is None else _scaled(one, budget, minimum) for one in value}))
     target = max(value * budget, min(minimum, value))
     return round(target) if isinstance(value, int) else target
 

@@ -131,6 +131,15 @@ class TaskData:
     def splits(self) -> dict[str, "Dataset"]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    @property
+    def sets(self) -> dict[str, "Dataset"]:
+        """The splits, then the further test sets."""
+        return {**self.splits, **self.further_tests}
+
+    def tests(self, further: bool) -> dict[str, "Dataset"]:
+        """What a run is tested on: the further sets after the largest size of the training split alone."""
+        return {"test": self.test, **(self.further_tests if further else {})}
+
 
 def all_tasks() -> dict[str, Task]:
     """Every task of this folder, by name. Raises `UserError` when a file and its task differ in name."""

@@ -40,8 +40,9 @@ def compared(**other: list[float]) -> RecipeComparison:
 
 
 def test_students_that_differ_in_their_recipe_alone_are_pairs() -> None:
-    shared = ("non_shuffled", "shuffled", "merged", "bort")
-    assert recipe_pairs(MINI) == [(f"{student}_as_published", student) for student in shared]
+    pairs = [(f"{student}_as_published", student) for student in ("non_shuffled", "shuffled", "merged", "bort")]
+    pairs.insert(1, ("non_shuffled_as_published", "non_shuffled_in_order"))
+    assert recipe_pairs(MINI) == pairs
     assert recipe_pairs(load_profile("published")) == recipe_pairs(load_profile("smoke")) == []
 
 

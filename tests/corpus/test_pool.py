@@ -19,23 +19,33 @@ some_documents = st.lists(st.integers(1, 30), min_size=3, max_size=8).map(lambda
 @given(some_documents, st.floats(0.05, 0.5), st.integers(0, 100))
 @settings(max_examples=60, deadline=None)
 def test_held_out_files_are_whole_and_apart(parts: list[SplitDocument], fraction: float, seed: int) -> None:
-    try:
-        split = split_pool(Pool(parts), fraction, seed)
-    except UserError:
-        return  # one file holds so much that nothing would be left
+    split = split_pool(Pool(parts), fraction, seed)
     assert sorted(d.id for d in split.training + split.held_out) == sorted(d.id for d in parts)
     held_out = {d.file for d in split.held_out}
     assert not held_out & {d.file for d in split.training}
-    size, total = (sum(d.bytes for d in documents) for documents in (split.held_out, parts))
-    assert size >= fraction * total
-    # One file less would not do.
-    assert any(size - sum(d.bytes for d in parts if d.file == file) < fraction * total for file in held_out)
+    assert held_out and split.training
+    files = Counter[str]()
+    for document in parts:
+        files[document.file] += document.bytes
+    size, wanted = sum(d.bytes for d in split.held_out), fraction * files.total()
+    if size >= 2 * wanted:
+        assert [files[file] for file in held_out] == [min(files.values())]
+    elif size < wanted:  # any other file would be too much
+        assert all(size + files[file] >= 2 * wanted for file in files.keys() - held_out)
     assert split == split_pool(Pool(parts), fraction, seed)
 
 
-def test_one_file_cannot_be_split() -> None:
-    with pytest.raises(UserError, match=r"has 2 document\(s\) in 1 file\(s\), too few to hold some out"):
+def test_one_file_cannot_be_split_and_of_two_the_smaller_is_held_out() -> None:
+    with pytest.raises(UserError, match="the corpus is one file, f0, so that none can be held out whole; add a file"):
         split_pool(Pool(documents(4, 4)), 0.1, 1)
+    for seed in range(5):
+        assert {d.file for d in split_pool(Pool(documents(9, 9, 4, 4)), 0.1, seed).held_out} == {"f1"}
+
+
+def test_a_file_of_nearly_all_the_text_is_never_held_out() -> None:
+    parts = documents(500, 500, *[1] * 40)  # one large file and twenty small ones
+    for seed in range(10):
+        assert "f0" not in {d.file for d in split_pool(Pool(parts), 0.1, seed).held_out}
 
 
 def test_every_file_has_its_turn_before_one_gives_all(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from datasets import load_from_disk
 
 from robbertje_lib.corpus import arms
 from robbertje_lib.corpus.pool import read_pool, split_pool
-from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, load_profile
 from robbertje_lib.experiment.results.corpus import ArmResult, DocumentsResult
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.tables.corpus import length_table
+from tests.support.build_corpus import build_corpus
 from tests.support.own_text import ARMS, own_run, own_text
 
 

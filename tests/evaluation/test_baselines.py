@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 
 from robbertje_lib.evaluation.baselines import TunedBaseline, gold_of, tuned_baselines
-from robbertje_lib.experiment.profile import TaskSettings
+from robbertje_lib.experiment.profile import RESERVED, TaskSettings
 from robbertje_lib.tasks import Row, TaskData, TaskSource, get_task, load_task
 from robbertje_lib.tasks.metrics import task_score
 
@@ -103,7 +103,9 @@ def test_where_nothing_is_planted_nothing_is_found() -> None:
 
 def test_each_kind_of_task_has_its_baselines() -> None:
     def names(data: TaskData) -> list[str]:
-        return list(scored(data))
+        found = list(scored(data))
+        assert set(found) <= set(RESERVED)  # a student called so would be taken for it
+        return found
 
     assert names(data_of("dbrd", "text_classification", lambda rng: text(rng, None), 20)) == ["majority", "tf_idf"]
     hidden = data_of("dbrd", "text_classification", lambda rng: masked(rng, True), 20)

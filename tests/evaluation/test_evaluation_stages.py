@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation import efficiency, pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining
@@ -16,6 +15,7 @@ from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.models.shapes import build_student, build_teacher
 from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_seconds_table
 from robbertje_lib.show.tables.pseudo_perplexity import bounds_table, pseudo_perplexity_table, words_that_gain_most
+from tests.support.build_corpus import build_corpus
 from tests.support.small_models import save_small_model
 
 
@@ -70,9 +70,9 @@ def test_pseudo_perplexity_of_a_run(known: Run) -> None:
 
 def test_efficiency_of_a_run(known: Run) -> None:
     result = efficiency.measure_models(known, progress=lambda _: None)
-    assert list(EfficiencyResult.read(known).models) == known.profile.models
+    assert list(EfficiencyResult.read(known).models) == list(known.profile.groups)
     assert efficiency_table(result).loc["teacher", "times smaller"] == 1
-    assert finetuning_seconds_table(result).shape == (len(known.profile.models), 0)
+    assert finetuning_seconds_table(result).shape == (len(known.profile.groups), 0)
 
 
 def test_another_model_is_scored_beside_the_runs_own(known: Run, tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ def test_smaller_sizes_lie_within_larger_ones_and_hold_every_label(capsys: pytes
     assert {label for row in data.train.select(subsets[20])["labels"] for label in row} == there
     assert "ner: 4 training examples hold no" in capsys.readouterr().out
     assert finetuning.nested_subsets(data, [20], 1)[20] == subsets[20] != finetuning.nested_subsets(data, [20], 2)[20]
-    assert finetuning.nested_subsets(data, None, 1) == {300: list(range(300))}
+    assert finetuning.nested_subsets(data, [None], 1) == {300: list(range(300))}
+    assert finetuning.nested_subsets(data, [20, None], 1) == {20: subsets[20], 300: list(range(300))}
 
 
 def test_a_run_learns_from_its_own_rows_alone() -> None:

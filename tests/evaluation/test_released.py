@@ -14,7 +14,6 @@ import yaml
 
 from robbertje_lib.corpus import readers
 from robbertje_lib.corpus.pool import read_pool
-from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation.pseudo_perplexity import score_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
@@ -24,6 +23,7 @@ from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
 from robbertje_lib.models.shapes import load_teacher
 from robbertje_lib.workflow.engine import Snakemake
 from robbertje_lib.workflow.reproduce import planned_stages
+from tests.support.build_corpus import build_corpus
 from tests.support.small_models import LINES, POSITIONS, save_small_model
 
 SHA = "0123456789abcdef0123456789abcdef01234567"

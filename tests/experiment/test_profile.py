@@ -91,10 +91,14 @@ BAD = [
     (_put("finetuning", "seeds", []), "finetuning.seeds: List should have at least 1 item"),
     (_put("finetuning", "seeds", [1, 2, 1]), "finetuning.seeds: 1 is listed twice; list it once"),
     (_put("finetuning", "tasks", "ner", "train", 0), "finetuning.tasks.ner.train.0: Input should be greater than 0"),
+    (_put("finetuning", "tasks", "ner", "train", []), "finetuning.tasks.ner.train: is empty; give a size, or null for all"),
+    (_put("finetuning", "tasks", "ner", "train", [None, None]), "finetuning.tasks.ner.train: null is listed twice; list it once"),
+    (_put("finetuning", "tasks", "ner", "train", [None, "a"]), "finetuning.tasks.ner.train.1: Input should be a valid integer"),
     (_put("significance", {"alpha": 1.0}), "significance.alpha: Input should be less than 1"),
     (_put("finetuning", "tasks", "ner", "train", [60, 60]), "finetuning.tasks.ner.train: 60 is listed twice; list it once"),
     (_put("replicates", 0), "replicates: Input should be greater than 0"),
     (_put("students", "merged", "replicates", 0), "students.merged.replicates: Input should be greater than 0"),
+    (_put("students", "merged", "replicates", 10**9), "students.merged.replicates: Input should be less than or equal to 1000"),
     (_put("students", "shuffled_as_published", "update_size", 3), "students.shuffled_as_published.update_size: below the recipe's batch_size 5; raise it"),
     (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": "c", "replicates": 2}), "students.merged.replicates: a released student is there once; leave it out"),
     (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": "c", "update_size": 9}), "students.merged.update_size: a released student is not trained; leave it out"),
@@ -122,6 +126,12 @@ BAD = [
     (_put("students", {}), "students: Dictionary should have at least 1 item"),
     (_put("students", "teacher", MINI["students"]["bort"]), "students: 'teacher' is reserved; rename the student"),
     (_put("students", "random_bort", MINI["students"]["bort"]), "students: 'random_bort' is reserved; rename the student"),
+    (_put("students", "unigram", MINI["students"]["bort"]), "students: 'unigram' is reserved; rename the student"),
+    (_put("students", "tf_idf", MINI["students"]["bort"]), "students: 'tf_idf' is reserved; rename the student"),
+    (_put("shapes", "a.2", MINI["shapes"]["bort"]), "shapes.a.2: names start with a letter"),
+    (_put("recipes", "a/b", MINI["recipes"]["fast"]), "recipes.a/b: names start with a letter"),
+    (_put("finetuning", "dropout", None), "finetuning.dropout: recipes of shape distilbert differ in dropout; name one for all"),
+    (_put("corpus", "lines", "source"), "corpus: lines: 'source' does not go with the source 'novels'; say sentences"),
     (_put("shapes", "teacher", MINI["shapes"]["bort"]), "shapes: 'teacher' is reserved; rename the shape"),
     (_put("students", "../../etc", MINI["students"]["bort"]), "names start with a letter"),
     (_put("name", "../mini"), "name: names start with a letter"),
@@ -194,8 +204,18 @@ def test_sizes_ascend_and_are_scaled_each() -> None:
     assert parse_profile(raw).finetuning.tasks["ner"].train == [100, 800, 3000]
     part = parse_profile(raw, 0.05).finetuning.tasks["ner"]
     assert part.train == [60, 150] and part.sizes["train"] == 150  # two were below the least, and are one
-    raw["finetuning"]["tasks"]["ner"]["train"] = 800
-    assert parse_profile(raw).finetuning.tasks["ner"].train == [800]
+    for size, kept in ((800, [800]), (None, [None]), ([None, 50], [50, None])):  # None is all, and stays so
+        raw["finetuning"]["tasks"]["ner"]["train"] = size
+        assert parse_profile(raw).finetuning.tasks["ner"].train == kept
+    part = parse_profile(raw, 0.05).finetuning.tasks["ner"]
+    assert part.train == [50, None] and part.sizes["train"] is None
+
+
+def test_one_dropout_of_fine_tuning_is_asked_for_where_a_shape_has_recipes_of_several_alone() -> None:
+    raw = copy.deepcopy(MINI)
+    raw["finetuning"]["dropout"] = None
+    raw["students"] = {name: student for name, student in raw["students"].items() if student["recipe"] == "fast"}
+    assert parse_profile(raw).finetuning.dropout is None
 
 
 def test_a_student_is_distilled_as_often_as_the_profile_or_it_says() -> None:

@@ -78,7 +78,7 @@ def make_run(
     profile: Profile = load_profile(name, 0.05 if name == "mini" else 1.0)
     finetuning = profile.finetuning
     kept = {
-        task: settings.model_copy(update={"train": list(sizes) or (settings.train or [1000])[-1:]})
+        task: settings.model_copy(update={"train": list(sizes) or [settings.sizes["train"] or 1000]})
         for task, settings in finetuning.tasks.items()
         if not tasks or task in tasks
     }
@@ -130,7 +130,7 @@ class _TaskWriter:
         self.profile, self.world, self.task, self.rng = run.profile, world, task, rng
         self.of_words = task in {"ner", "pos"}
         self.metric = "f1" if task == "ner" else "accuracy"
-        self.sizes = run.profile.finetuning.tasks[task].train or [1000]
+        self.sizes = [size or 1000 for size in run.profile.finetuning.tasks[task].train]
         self.n = world.examples
         self.lengths = rng.integers(4, 12, self.n) if self.of_words else rng.integers(10, 400, self.n)
         parts = self.lengths if self.of_words else np.ones(self.n, int)
@@ -305,7 +305,6 @@ def _write_training(run: Run, world: World, rng: np.random.Generator) -> None:
     if isinstance(run.profile.teacher, TeacherTraining):
         training.TeacherResult(
             settings=run.profile.teacher,
-            phases=["causal", "masked"],
             **_trained(8000.0, 1_000_000, 7_000_000, 20_000, rng, causal=10),
         ).write(run)
     for model in run.profile.trained:
@@ -428,8 +427,8 @@ def _write_pairs_and_fills(run: Run, models: Sequence[str]) -> None:
 def _write_efficiency(run: Run, world: World) -> None:
     tasks = run.profile.finetuning.tasks
     models, losses = {}, []
-    for name in run.profile.models:
-        relative = world.latency.get(run.profile.student_of(name), 1.0 if name == "teacher" else 0.5)
+    for name in run.profile.groups:
+        relative = world.latency.get(name, 1.0 if name == "teacher" else 0.5)
         timing = efficiency.Timing(
             latency_ms=efficiency.Spread(median=20.0 * relative, low=19.0 * relative, high=21.0 * relative),
             latency_ms_by_round=[20.0 * relative * (1 + world.round_spread * of) for of in (-1.0, 0.0, 1.0)],

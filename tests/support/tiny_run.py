@@ -114,6 +114,7 @@ def tiny_run(
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
+    raw["finetuning"]["dropout"] = 0.1  # whatever the recipes have
     (folder / "tiny.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     run = open_run(str(folder / "tiny.yaml"))
     text = text_lines(lines, seed=1)

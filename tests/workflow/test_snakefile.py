@@ -161,7 +161,6 @@ AFTER_MODELS = [
         ("gender_bias", "planted_strength", 0.5, ["10_corpus", *ALL[1:-1]]),  # the text itself changes
         ("efficiency", "repeats", 2, ["80_efficiency"]),
         ("pseudo_perplexity", "lines", 40, ["40_pseudo_perplexity", "70_significance"]),
-        ("pseudo_perplexity", "bootstrap", 400, ["70_significance"]),
         ("finetuning", "seeds", [3], ["50_finetuning-ner", "50_finetuning-pos", "70_significance", "80_efficiency"]),
         ("students", "merged", {"arm": "shuffled", "shape": "distilbert", "recipe": "fast"}, ["30_distillation-merged", *AFTER_MODELS]),
     ],

@@ -50,15 +50,15 @@ class Setting:
 def settings_of(profile: Profile) -> list[Setting]:
     """Every (selection, recipe) of the profile's students, in their order. A shape is named `bort`, or else large.
 
-    A second large shape has a setting of its own. An arm that takes documents in order holds the same lines in `head`
-    and `same_lines`, so that its student serves in both.
+    A second student in the place of one has a setting of its own. An arm that takes documents in order holds the same
+    lines in `head` and `same_lines`, so that its student serves in both.
     """
     settings: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
     for name, student in profile.students.items():
         key: tuple[str, ...] = (student.selection, student.recipe)
         place = student.arm, "bort" if student.shape == "bort" else "distilbert"
-        if place in settings.get(key, {}):
-            key = (*key, student.shape)
+        while place in settings.get(key, {}):
+            key = (*key, name)
         settings.setdefault(key, {})[place] = name
     for (selection, *others), students in settings.items():
         if selection == "same_lines":

@@ -36,19 +36,19 @@ class FormCosts(Record):
 
 
 class ModelCosts(Record):
-    """One model. `timing` is without the language-modelling head, as a task would use it."""
+    """One model; of a student the first replicate. `timing` is without the head, as a task would use it."""
 
     parameters: int
     encoder_parameters: int  # without embeddings and head
     bytes: int  # of weights on disk
     timing: Timing
-    truncated_lines: int
-    finetuning_seconds: dict[str, float]  # task -> median over seeds
+    truncated_lines: int  # cut at the model's maximum
+    finetuning_seconds: dict[str, float]  # task -> median over seeds and replicates
     forms: dict[str, FormCosts]  # torch, and where the model can be exported fp32 and int8
 
 
 class EfficiencyResult(ResultFile):
-    """All models, timed in turns on one machine."""
+    """The teacher and each student, timed in turns on one machine."""
 
     where: ClassVar[str] = "efficiency.json"
     version: ClassVar[int] = 3

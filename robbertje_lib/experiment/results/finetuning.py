@@ -72,6 +72,11 @@ class TaskScores(ResultFile):
     precision: str
     runs: list[FinetuningRun]
 
+    @property
+    def largest(self) -> int:
+        """The largest size of the training split, which claims are about first."""
+        return self.sizes[-1]
+
     def best_baseline(self, train: int) -> str:
         """The baseline of a size that does best on the validation split: the test split chooses nothing."""
         return max((row for row in self.baselines if row.train == train), key=lambda row: row.validation).name

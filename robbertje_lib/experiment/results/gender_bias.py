@@ -182,7 +182,6 @@ class ReadBack(Record):
     spearman: float | None
     calibration_error: float  # mean absolute difference
     largest_error: float
-    mean_read: float
     leaning_occupations: int
 
 
@@ -209,7 +208,7 @@ class GenderBiasResult(ResultFile):
     """Every model's bias, and the teacher against each student."""
 
     where: ClassVar[str] = "gender_bias.json"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     models: dict[str, ModelBias]
     stereotypes: list[Stereotype]

@@ -39,7 +39,7 @@ class PseudoPerplexityResult(ResultFile):
     windowed: int
     dropped: dict[str, int]
     models: dict[str, ModelPseudoPerplexity]
-    unigram: float  # of a unigram model of the non-shuffled arm
+    unigram: float  # of a unigram model of the first arm
     floor: float | None  # what no model can beat; known for known-answer Dutch alone
     floor_per_line_mean: float | None
 

@@ -61,10 +61,9 @@ class TeacherResult(TrainingResult):
     """A teacher trained on the spot."""
 
     where: ClassVar[str] = "teacher.json"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     settings: TeacherTraining
-    phases: list[str]
 
 
 class DistillationResult(TrainingResult):

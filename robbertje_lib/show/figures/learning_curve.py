@@ -14,7 +14,7 @@ BASELINE = "best baseline"
 
 def has_sizes(profile: Profile) -> bool:
     """Whether a task is trained on more than one size."""
-    return any(len(settings.train or []) > 1 for settings in profile.finetuning.tasks.values())
+    return any(len(settings.train) > 1 for settings in profile.finetuning.tasks.values())
 
 
 def plot(results: Results) -> Picture:

@@ -39,10 +39,9 @@ def seed_score_table(scores: TaskScores) -> pd.DataFrame:
     `test`: mean over seeds, with the `lowest` and `highest`; then the validation score, the median of the training
     seconds, and the mean score on each further test set.
     """
-    largest = max(scores.sizes)
-    runs = [run for run in scores.runs if run.train == largest]
+    runs = [run for run in scores.runs if run.train == scores.largest]
     rows = [(r.model, r.metrics[scores.metric], r.validation, r.seconds, r.further) for r in runs]
-    rows += [(b.name, b.score, b.validation, np.nan, b.further) for b in scores.baselines if b.train == largest]
+    rows += [(b.name, b.score, b.validation, np.nan, b.further) for b in scores.baselines if b.train == scores.largest]
     frame = pd.DataFrame(rows, columns=["model", "test", "validation", "seconds", "further"])
     table = frame.groupby("model", sort=False).agg(
         test=("test", "mean"),
@@ -82,7 +81,7 @@ def class_table(scores: TaskScores) -> pd.DataFrame:
 
     They are those per class, and the pre-trained model's own.
     """
-    runs = [run for run in scores.runs if run.train == max(scores.sizes)]
+    runs = [run for run in scores.runs if run.train == scores.largest]
     further = pd.DataFrame({"model": r.model, **r.metrics} for r in runs).drop(columns=scores.metric)
     table = further.groupby("model", sort=False).mean()
     return table.join(pd.DataFrame(scores.extra_metrics).T).round(4)

@@ -24,17 +24,19 @@ def test_a_sequential_arm_serves_both_selections() -> None:
         head.arm("shuffled")
 
 
-def test_a_second_large_shape_has_a_setting_of_its_own() -> None:
+def test_a_second_student_in_the_place_of_one_has_a_setting_of_its_own() -> None:
     profile = profile_of()
     wide = profile.shapes["distilbert"].model_copy(update={"feed_forward": 1024})
     students = {
         "merged": profile.students["merged"],
         "merged_wide": Student(arm="merged", shape="wide", recipe="fast"),
+        "merged_slow": Student(arm="merged", shape="distilbert", recipe="fast", update_size=4096),
     }
     changed = profile.model_copy(update={"shapes": {**profile.shapes, "wide": wide}, "students": students})
     assert [(setting.name, setting.arm("merged")) for setting in settings_of(changed)] == [
         ("head, fast", "merged"),
-        ("head, fast, wide", "merged_wide"),
+        ("head, fast, merged_wide", "merged_wide"),
+        ("head, fast, merged_slow", "merged_slow"),
     ]
 
 

@@ -61,7 +61,7 @@ def test_claims_by_setting_show_where_the_conclusion_changes(decided: ClaimsResu
 
 def test_losses_of_forms(run: Run, decided: ClaimsResult) -> None:
     table = claims.form_losses_table(decided)
-    assert len(table) == 2 * len(run.profile.models)
+    assert len(table) == 2 * len(run.profile.groups)
     assert table.loc[("teacher", "ONNX, int8"), "loss"].startswith("+0.0200 [")
     assert claims.form_losses_table(decided.model_copy(update={"form_losses": []})).empty
 

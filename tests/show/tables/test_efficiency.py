@@ -55,6 +55,9 @@ def test_models_are_compared_with_the_teacher() -> None:
     table = efficiency_table(RESULT)
     assert table["times smaller"].tolist() == [1, 4] and table["times faster"].tolist() == [1, 4]
     assert table.loc["bort", ["parameters (M)", "encoder (M)", "MB on disk", "ms a sentence"]].tolist() == [2, 1, 8, 3]
+    assert table["lines cut"].tolist() == [0, 0]
+    assert table["not exported"].tolist() == ["", RESULT.not_exported["bort"]]
+    assert "not exported" not in efficiency_table(RESULT.model_copy(update={"not_exported": {}}))
     assert table["MB as int8"].tolist() == [9, pytest.approx(np.nan, nan_ok=True)]
 
 
