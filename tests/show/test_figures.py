@@ -258,7 +258,7 @@ def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(rea
     assert (row.published, row.other) == ("non_shuffled_as_published", "non_shuffled")
     assert (row.published_seconds, row.seconds, row.share) == (100.0, 5.0, 0.05)
     axes, *_ = figures.plot(real_run, "time_to_quality").axes
-    assert len(others) == 3 and len([line for line in axes.lines if len(line.get_xdata()) == 3]) == 2 * 3
+    assert len(others) == 4 and len([line for line in axes.lines if len(line.get_xdata()) == 3]) == 2 * 3
     assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
     assert "is there after 5 s,\nnon-shuffled as published after 100 s" in axes.texts[0].get_text()
     write("non_shuffled", [1000, 1000], 1)

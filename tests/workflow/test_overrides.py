@@ -49,7 +49,7 @@ def test_the_example_of_the_readme() -> None:
         ("replicates=5", lambda p: p.replicates == 5 and len(p.trained) == 20, "demo_replicates_5"),
         ("merged.replicates=1", lambda p: len(p.trained) == 7, "demo_merged_replicates_1"),
         ("fast.order=document", lambda p: p.recipes["fast"].order == "document", "demo_order_document"),
-        ("tasks.dbrd.train=null", lambda p: p.finetuning.tasks["dbrd"].train is None, None),
+        ("tasks.dbrd.train=null", lambda p: p.finetuning.tasks["dbrd"].train == [None], None),
         ("fast.learning_rate=1e-3", lambda p: p.recipes["fast"].learning_rate == 1e-3, "demo_fast_learning_rate_0_001"),
         ("finetuning.learning_rate=[1e-4,.5E-3]", lambda p: p.finetuning.learning_rate == (1e-4, 5e-4), None),
         ("seed=7", lambda p: p.seed == 7, "demo_seed_7"),
