@@ -246,5 +246,5 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, student: str, monkeyp
     assert together.processes == 2 and together.updates == alone.updates > 5
     for one, two in zip(alone.curve, together.curve, strict=True):
         for part in ("loss", "kl", "mlm", "cosine"):
-            # KL is a small difference of large sums in float32: below 0.01 nats the bound is 1e-7 nats.
-            assert getattr(two, part) == pytest.approx(getattr(one, part), rel=1e-5, abs=1e-7), (one.update, part)
+            # KL is a small difference of large sums in float32: below 0.02 nats the bound is 2e-7 nats.
+            assert getattr(two, part) == pytest.approx(getattr(one, part), rel=1e-5, abs=2e-7), (one.update, part)

@@ -262,12 +262,14 @@ def test_stored_runs_are_not_reused_for_another_model(monkeypatch: pytest.Monkey
     monkeypatch.setattr(finetuning, "fine_tune", counted)
     monkeypatch.setattr(finetuning.artefacts, "remove", lambda path: None)
     finetuning.finetune_task(run, "dbrd")
+    first = len(calls)
     student = run.paths.model(run.profile.models[1])
     model = RobertaForMaskedLM.from_pretrained(student)
     model.roberta.embeddings.word_embeddings.weight.data[7] += 1
     model.save_pretrained(student)
     finetuning.finetune_task(run, "dbrd")
-    assert [call[0].source for call in calls[4:]] == [str(student)] * 2  # and the control of its shape
+    anew = [(call[0].source, call[0].random) for call in calls[first:]]
+    assert set(anew) == {(str(student), False), (str(student), True)}  # the control of its shape, too
 
 
 def test_the_search_judges_on_validation_and_reads_test_for_the_best_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +288,9 @@ def test_the_search_judges_on_validation_and_reads_test_for_the_best_only(monkey
     assert len({call[1].learning_rate for call in trials}) == 3
     assert all(1e-5 <= call[1].learning_rate <= 1e-2 for call in trials)
     best = max(trials, key=lambda call: call[4].validation)[1]
-    assert [(call[1], call[2]) for call in calls[3:]] == [(best, 4), (best, 5)]
+    assert [(call[1], call[2]) for call in calls[3:]] == [
+        (best, seed) for seed in run.profile.finetuning_seeds("teacher")
+    ]
     assert scores.runs[0].hyper_parameters == best
 
 

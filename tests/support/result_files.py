@@ -83,7 +83,10 @@ def make_run(
         if not tasks or task in tasks
     }
     finetuning = finetuning.model_copy(update={"tasks": kept, "seeds": list(range(1, seeds + 1))})
-    profile = profile.model_copy(update={"finetuning": finetuning, "replicates": replicates})
+    # Fewer resamples than by default, which take most of the time of tests that compare.
+    significance = profile.significance.model_copy(update={"permutations": 1000, "bootstrap": 500})
+    changes = {"finetuning": finetuning, "replicates": replicates, "significance": significance}
+    profile = profile.model_copy(update=changes)
     return Run(profile, RunPaths(profile.run_name, folder))
 
 

@@ -47,7 +47,7 @@ def test_the_example_of_the_readme() -> None:
         ("tasks.dbrd.train=30", lambda p: p.finetuning.tasks["dbrd"].train == [30], "demo_dbrd_train_30"),
         ("tasks.dbrd.train=[90,30]", lambda p: p.finetuning.tasks["dbrd"].train == [30, 90], None),
         ("replicates=5", lambda p: p.replicates == 5 and len(p.trained) == 20, "demo_replicates_5"),
-        ("merged.replicates=1", lambda p: len(p.trained) == 7, "demo_merged_replicates_1"),
+        ("merged.replicates=2", lambda p: len(p.trained) == 5, "demo_merged_replicates_2"),
         ("fast.order=document", lambda p: p.recipes["fast"].order == "document", "demo_order_document"),
         ("tasks.dbrd.train=null", lambda p: p.finetuning.tasks["dbrd"].train == [None], None),
         ("fast.learning_rate=1e-3", lambda p: p.recipes["fast"].learning_rate == 1e-3, "demo_fast_learning_rate_0_001"),

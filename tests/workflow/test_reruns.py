@@ -84,6 +84,7 @@ READERS = {  # of known-answer Dutch, and of real text
     "published.yaml": ({LAST}, {LAST}),
     "report.html.j2": ({LAST}, {LAST}),
     "sources.tsv": (DOWNLOADED, DOWNLOADED),
+    "verdicts.md": ({LAST}, {LAST}),
 }
 
 
