@@ -64,8 +64,13 @@ def test_every_model_is_scored_on_every_task_with_every_seed(run) -> None:  # ty
             for train in scores["sizes"]
         }
     assert json.loads(run.paths.result("scores", "dbrd.json").read_text())["sizes"] == [32, 64]
-    for name in ("pseudo_perplexity", "gender_bias", "efficiency"):
-        assert set(json.loads(run.paths.result(f"{name}.json").read_text())["models"]) == set(run.profile.models)
+    named = {
+        "pseudo_perplexity": run.profile.models,
+        "gender_bias": run.profile.models,
+        "efficiency": run.profile.groups,
+    }
+    for name, models in named.items():
+        assert set(json.loads(run.paths.result(f"{name}.json").read_text())["models"]) == set(models)
     assert json.loads(run.paths.result("claims.json").read_text())["claims"]
 
 
