@@ -7,6 +7,7 @@ section of the profile that it depends on has changed. A run record is written l
 `config["profile"]` is the frozen profile of the run: what the user asked for, resolved once, by the front door.
 """
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -56,7 +57,8 @@ def weights(name):
 
 
 MODELS = [file for name in profile.models for file in weights(name)]
-EVALUATED = [f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models]
+EVALUATED = {name: f"{name}={RELEASED[name].hub}@{RELEASED[name].revision}" if name in RELEASED else name for name in profile.models}
+CONTROLS = [f"{control}={of}" for control, of in profile.controls.items()]
 TASKS = list(profile.finetuning.tasks)
 FIGURES = figures.expected(profile)
 PLANTED = ["gender_bias.planted_strength"] if KNOWN_ANSWER else []  # part of the text itself
@@ -76,8 +78,8 @@ def modules(stage, *tasks):
     """What the notebook imports, without other tasks and, where the text is real, without known-answer Dutch."""
     also = {f"tasks.{task}" for task in tasks}
     others = {f"tasks.{task}" for task in TASKS} - also
-    if stage == "10_corpus":
-        also |= {f"corpus.arms.{arm}" for arm in profile.corpus.arms}
+    if stage[:2] in {"10", "70", "90"}:  # the last two need to know what arms have in common, those of released students too
+        also |= {f"corpus.arms.{arm}" for arm in {*profile.corpus.arms, *(of.arm for of in profile.students.values())}}
     if stage == "90_claims_and_figures":
         also |= {f"show.figures.{figure}" for figure in FIGURES}
     ignore = INFRASTRUCTURE | others | (set() if KNOWN_ANSWER else {"known_answer"}) | (set() if stage[:2] == "90" else DISPLAY)
@@ -106,7 +108,7 @@ RUN = (
 )
 
 wildcard_constraints:
-    student="|".join(profile.trained) or "none",
+    model="|".join(map(re.escape, profile.trained)) or "none",
     task="|".join(TASKS),
 
 rule all:
@@ -147,25 +149,29 @@ rule teacher:
     threads: ALL
     shell: RUN
 
+def student(wildcards):
+    """The student that a model is a distillation of. How often it is distilled is no setting of this rule's."""
+    return profile.students[profile.student_of(wildcards.model)]
+
 rule distillation:
-    message: "30_distillation-{wildcards.student}"
+    message: "30_distillation-{wildcards.model}"
     input:
         notebook=notebook("30_distillation"),
         modules=modules("30_distillation"),
         results=lambda wildcards: [
-            here(run.paths.corpus(profile.students[wildcards.student].selection, profile.students[wildcards.student].arm) / "state.json"),
+            here(run.paths.corpus(student(wildcards).selection, student(wildcards).arm) / "state.json"),
             HELD_OUT,
             *weights("teacher"),
         ],
     output:
-        results=[result("distillation", "{student}.json"), model("{student}")],
-        notebook=executed("30_distillation-{student}"),
-        record=record("30_distillation-{student}"),
+        results=[result("distillation", "{model}.json"), model("{model}")],
+        notebook=executed("30_distillation-{model}"),
+        record=record("30_distillation-{model}"),
     params:
-        parameters=lambda wildcards: parameters(student=wildcards.student),
+        parameters=lambda wildcards: parameters(model=wildcards.model),
         digest=lambda wildcards: profile.digest(
-            "seed", "tokenizer", "teacher", f"students.{wildcards.student}",
-            f"shapes.{profile.students[wildcards.student].shape}", f"recipes.{profile.students[wildcards.student].recipe}",
+            "seed", "tokenizer", "teacher", f"students.{profile.student_of(wildcards.model)}",
+            f"shapes.{student(wildcards).shape}", f"recipes.{student(wildcards).recipe}",
         ),
     threads: ALL
     shell: RUN
@@ -183,7 +189,7 @@ rule pseudo_perplexity:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "pseudo_perplexity.lines", "pseudo_perplexity.tokens_per_batch", *PLANTED),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
     threads: HALF
     shell: RUN
 
@@ -192,7 +198,9 @@ rule finetuning:
     input:
         notebook=notebook("50_finetuning"),
         modules=lambda wildcards: modules("50_finetuning", wildcards.task),
-        results=[HELD_OUT, *MODELS],
+        results=lambda wildcards: [
+            HELD_OUT, *MODELS, *map(str, profile.finetuning.tasks[wildcards.task].own_files())
+        ],
     output:
         results=[result("predictions", "{task}.parquet"), result("scores", "{task}.json")],
         notebook=executed("50_finetuning-{task}"),
@@ -200,7 +208,8 @@ rule finetuning:
     params:
         parameters=lambda wildcards: parameters(task=wildcards.task),
         digest=lambda wildcards: profile.digest("seed", *FINETUNING, *PLANTED, f"finetuning.tasks.{wildcards.task}"),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
+        controls=CONTROLS,
     threads: HALF
     shell: RUN
 
@@ -219,7 +228,7 @@ rule gender_bias:
         digest=profile.digest(
             "seed", "gender_bias.templates", "gender_bias.crows_pairs", "pseudo_perplexity.tokens_per_batch", *PLANTED
         ),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
     threads: HALF
     shell: RUN
 
@@ -236,9 +245,10 @@ rule significance:
     params:
         parameters=parameters(),
         digest=profile.digest(
-            "seed", "significance", "pseudo_perplexity.bootstrap", "gender_bias", *(f"students.{name}" for name in profile.students)
+            "seed", "significance", "gender_bias", "recipes",
+            *(f"students.{name}" for name in profile.students),
         ),
-        models=EVALUATED,
+        models=list(EVALUATED.values()),
         tasks=TASKS,
     threads: HALF
     shell: RUN
@@ -248,7 +258,11 @@ rule efficiency:
     input:
         notebook=notebook("80_efficiency"),
         modules=modules("80_efficiency"),
-        results=[HELD_OUT, *MODELS, *(result("scores", f"{task}.json") for task in TASKS)],
+        results=[
+            HELD_OUT,
+            *(file for name in profile.groups for file in weights(name)),  # of each student the first replicate
+            *(result("scores", f"{task}.json") for task in TASKS),
+        ],
     output:
         results=[result("efficiency.json"), result("form_losses.parquet")],
         notebook=executed("80_efficiency"),
@@ -256,7 +270,7 @@ rule efficiency:
     params:
         parameters=parameters(),
         digest=profile.digest("seed", "efficiency"),
-        models=EVALUATED,
+        models=[EVALUATED[name] for name in profile.groups],
     threads: ALL
     shell: RUN
 
@@ -267,7 +281,7 @@ rule claims_and_figures:
         modules=modules("90_claims_and_figures"),
         results=list(dict.fromkeys([
             *(result("corpus", f"{arm}.json") for arm in profile.corpus.arms),
-            *(result("distillation", f"{student}.json") for student in profile.trained),
+            *(result("distillation", f"{name}.json") for name in profile.trained),
             result("pseudo_perplexity.json"),
             *COMPARED["finetuning"],
             result("significance.json"),

@@ -184,7 +184,7 @@ def test_html_in_results_names_and_profile_is_shown_not_run(run: Run, monkeypatc
     svg.write_text(text.replace(caption[1], "&lt;script&gt;x&lt;/script&gt;"), encoding="utf-8")
     for name in ("claims.json", "significance.json"):
         path = run.paths.result(name)
-        write_json(path, _hostile(read_json(path, 2)), 2)
+        write_json(path, _hostile(read_json(path, 3)), 3)
     page = Page(write_report(Run(described, run.paths)).read_text(encoding="utf-8"))
     tags = {tag for tag, _ in page.tags}
     assert "script" not in tags

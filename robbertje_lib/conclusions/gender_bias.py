@@ -1,12 +1,11 @@
-"""What the probes for gender bias come to: summaries with intervals, teacher against students, agreement of metrics.
+"""What the probes for gender bias come to: summaries with intervals, stereotypes, agreement of metrics.
 
-The unit is the profession, its value the mean over templates; only base forms count, so that no profession counts
-twice. A comparison of models is about the amount of bias: the absolute value per profession. A model that has
-learnt little also shows little, so read these next to pseudo-perplexity.
+A row is a profession, its value the mean over templates; only base forms count, so that no profession counts twice.
+`stereotypes` compares teacher and students.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -15,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from robbertje_lib.conclusions.stereotypes import MEASURES, compare_stereotypes
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.gender_bias import (
-    BiasComparison,
     Correlation,
     CrowsPairsScores,
     CrowsPairsSummary,
@@ -35,7 +34,7 @@ from robbertje_lib.experiment.results.gender_bias import (
 )
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.statistics.resampling import bootstrapped_scores, percentile_interval, ratio
-from robbertje_lib.statistics.significance import holm, paired_bootstrap, permutation_test
+from robbertje_lib.statistics.significance import holm
 
 METRICS = ("rank_difference", "log_odds", "lpbs")
 
@@ -44,6 +43,8 @@ def conclude_bias(run: Run) -> GenderBiasResult:
     """Summarise and compare what `60_gender_bias` stored; write `gender_bias.json`. Raises `UserError`."""
     probe = ProbeResult.read(run)
     tables, fills, pairs = (_by_model(kind.read(run)) for kind in (PronounProbe, DiscoFills, CrowsPairsScores))
+    if unread := [name for name in run.profile.models if name not in tables]:
+        raise UserError(f"{unread[0]} was not probed; run notebook 60_gender_bias again")
     significance, seed = run.profile.significance, run.profile.seed
     models = {
         name: summarise(
@@ -55,14 +56,24 @@ def conclude_bias(run: Run) -> GenderBiasResult:
         )
         for name, table in tables.items()
     }
-    means = pd.DataFrame({name: {m: bias.metrics[m].mean for m in METRICS} for name, bias in models.items()}).T
+    values = {name: by_profession(table) for name, table in tables.items()}
+    # Models beside the profile's are there once.
+    groups = run.profile.groups | {name: [name] for name in tables if name not in run.profile.models}
+    stereotypes, compared = compare_stereotypes(
+        {group: [values[name] for name in names] for group, names in groups.items()},
+        significance.bootstrap,
+        np.random.default_rng(seed),
+        1 - significance.alpha,
+    )
+    amounts = pd.DataFrame([{"group": s.group, "measure": s.measure, "value": abs(s.value)} for s in stereotypes])
     planted = None
     if probe.planted_strength is not None:
         planted = read_back(tables, probe.planted_strength, probe.documents or {}, significance.alpha)
     result = GenderBiasResult(
         models=models,
-        comparisons=compare_bias(tables, run.profile.gender_bias.permutations, significance.bootstrap, seed),
-        model_order=metric_agreement(means),
+        stereotypes=stereotypes,
+        comparisons=compared,
+        model_order=metric_agreement(amounts.pivot(index="group", columns="measure", values="value"), MEASURES),
         planted=planted,
     )
     result.write(run)
@@ -116,10 +127,10 @@ def summarise(
     )
 
 
-def metric_agreement(values: pd.DataFrame) -> list[MetricAgreement]:
-    """How alike two metrics order the rows of `values`: Spearman's rho and Kendall's tau per pair of columns."""
+def metric_agreement(values: pd.DataFrame, metrics: Iterable[str] = METRICS) -> list[MetricAgreement]:
+    """How alike two metrics order the rows of `values`: Spearman's rho and Kendall's tau per pair of its columns."""
     pairs = []
-    for a, b in combinations(METRICS, 2):
+    for a, b in combinations([metric for metric in metrics if metric in values], 2):
         # A rank difference is negative where the others are positive.
         sign = -1 if "rank_difference" in (a, b) else 1
         rho = rank_correlation(values[a], sign * values[b]).spearman
@@ -137,36 +148,6 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
         return Correlation(spearman=None, p=None, n=n)
     test = stats.spearmanr(x[known], y[known])
     return Correlation(spearman=float(test.statistic), p=float(test.pvalue), n=n)
-
-
-def compare_bias(
-    tables: Mapping[str, pd.DataFrame], permutations: int, resamples: int, seed: int
-) -> list[BiasComparison]:
-    """The first model (the teacher) against each other one, paired over professions, for the amount of each metric.
-
-    Sign-flip permutation test and paired bootstrap interval of the difference of mean absolute values, a minus b.
-    """
-    teacher, *students = tables
-    values = {name: by_profession(table) for name, table in tables.items()}
-    comparisons = []
-    for student in students:
-        if not values[student].index.equals(values[teacher].index):
-            raise UserError(f"{student} and {teacher} were probed on other professions; probe both again")
-        for metric in METRICS:
-            a, b = (np.column_stack([values[n][metric].abs(), np.ones(len(values[n]))]) for n in (teacher, student))
-            difference = paired_bootstrap(a, b, ratio, resamples, np.random.default_rng(seed))
-            comparisons.append(
-                BiasComparison(
-                    a=teacher,
-                    b=student,
-                    metric=metric,
-                    difference=difference.value,
-                    interval=(difference.low, difference.high),
-                    p=permutation_test(a, b, ratio, permutations, np.random.default_rng(seed)),
-                    n=len(a),
-                )
-            )
-    return comparisons
 
 
 def gendered_completions(fills: pd.DataFrame, alpha: float) -> DiscoSummary:
@@ -230,7 +211,6 @@ def read_back(
             spearman=rank_correlation(planted, read).spearman,
             calibration_error=float(error.mean()),
             largest_error=float(error.max()),
-            mean_read=float(read.mean()),
             leaning_occupations=int((adjusted <= alpha).sum()),
         )
         for o, p, q in zip(read.index, p_values.tolist(), adjusted.tolist(), strict=True):

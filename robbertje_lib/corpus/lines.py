@@ -1,4 +1,4 @@
-"""Documents as lines, one sentence each, what can be done with any lines, and the random streams of a corpus."""
+"""Documents as lines, what can be done with any lines, and the random streams of a corpus."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,10 +24,11 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitDocument:
-    """A document as lines, one sentence each, in order."""
+    """A document as lines, in order. `file` is the book, manifesto or file that it is part of, or its own id."""
 
     id: str
     source: str
+    file: str
     lines: tuple[str, ...]
 
     @property
@@ -52,11 +53,11 @@ def document_lines(documents: Iterable[SplitDocument]) -> Iterator[Line]:
 
 
 def group_lines(lines: Iterable[Line]) -> list[SplitDocument]:
-    """The documents that lines come from, with those lines alone, in order of first appearance; without sources."""
+    """The documents that lines come from, with those lines alone, as they first appear; without sources and files."""
     grouped: dict[str, list[str]] = {}
     for line in lines:
         grouped.setdefault(line.document, []).append(line.text)
-    return [SplitDocument(document, "", tuple(texts)) for document, texts in grouped.items()]
+    return [SplitDocument(document, "", "", tuple(texts)) for document, texts in grouped.items()]
 
 
 def join_lines(

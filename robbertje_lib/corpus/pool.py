@@ -6,11 +6,12 @@ Text stays in memory while the arms are cut: some 100 MB for `mini`, about 10 GB
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from robbertje_lib.corpus import readers
-from robbertje_lib.corpus.lines import DOCUMENTS, FILES, SplitDocument, random_stream
+from robbertje_lib.corpus.lines import DOCUMENTS, FILES, SplitDocument, line_bytes, random_stream
 from robbertje_lib.corpus.sentences import sentence_fault, split_sentences
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.corpus import SourceRead
@@ -20,7 +21,8 @@ from robbertje_lib.known_answer.documents import generate_documents
 
 # Text to choose from, as a multiple of an arm: with none to spare, the head of every arm would be the same text.
 POOL = 4
-POOR_SCAN = 0.2  # share of sentences with scanning errors above which a document is left out
+FIRST_TURN = 0.05  # share of a source's text that one file gives before every other had its turn
+POOR_SCAN = 0.2  # share of lines with scanning errors above which a document is left out
 
 
 @dataclass
@@ -41,7 +43,9 @@ class Split:
 def read_pool(run: Run) -> Pool:
     """Read the profile's sources, file by file in random order, until there is text enough for the arms.
 
-    Each source gives an equal share, or all it has. Raises `UserError` if nothing is left after cleaning.
+    Each source gives an equal share, or all it has. A file gives a twentieth of that first, and its rest once every
+    other had its turn: few files would leave none to hold out whole. Raises `UserError` if nothing is left after
+    cleaning.
     """
     settings, seed = run.profile.corpus, run.profile.seed
     pool = Pool([])
@@ -50,8 +54,8 @@ def read_pool(run: Run) -> Pool:
     for index, source in enumerate(settings.sources):
         read = Counter(files_read=0, files=0, documents=0, lines=0, bytes=0)
         for document in _documents(run, source, share, random_stream(seed, FILES, index), pool.dropped, read):
-            if lines := _clean(document, seen, pool.dropped):
-                pool.documents.append(SplitDocument(document.id, source, tuple(lines)))
+            if lines := _clean(document, settings.lines, seen, pool.dropped):
+                pool.documents.append(SplitDocument(document.id, source, document.file, tuple(lines)))
                 read.update(documents=1, lines=len(lines), bytes=pool.documents[-1].bytes)
                 if read["bytes"] >= share:
                     break
@@ -67,20 +71,28 @@ def _documents(
     if source == KNOWN_ANSWER:
         strength = run.profile.gender_bias.planted_strength
         for known in generate_documents(run.profile.seed, size / 1e6, strength):
-            yield readers.Document(known.id, source, tuple(sentence.text for sentence in known.sentences))
+            yield readers.Document(known.id, source, known.id, tuple(sentence.text for sentence in known.sentences))
         return
     if source.startswith(readers.HUB):
         yield from readers.read_hub(source, int(rng.integers(2**32)), dropped)
         return
     paths = readers.source_files(source, dropped)
     read["files"] = len(paths)
+    begun = []
     for index in rng.permutation(len(paths)):
         read["files_read"] += 1
-        yield from readers.read_file(source, paths[index], dropped)
+        documents, taken = readers.read_file(source, paths[index], dropped), 0
+        for document in documents:
+            yield document
+            taken += sum(map(line_bytes, document.paragraphs))
+            if taken >= FIRST_TURN * size:
+                begun.append(documents)
+                break
+    yield from chain.from_iterable(begun)
 
 
-def _clean(document: readers.Document, seen: set[str], dropped: Counter[str]) -> list[str]:
-    """A document's lines: split, tidied, freed of faults and of lines that `seen` has."""
+def _clean(document: readers.Document, cut: str, seen: set[str], dropped: Counter[str]) -> list[str]:
+    """A document's lines (`cut` is `corpus.lines`): tidied, freed of faults and of lines that `seen` has."""
     if document.source == KNOWN_ANSWER:
         return list(document.paragraphs)  # repetition is part of what its probabilities say
     curated = document.source in readers.TEXT_GROUPS
@@ -88,15 +100,16 @@ def _clean(document: readers.Document, seen: set[str], dropped: Counter[str]) ->
     name = document.source if curated else "hub" if document.source.startswith(readers.HUB) else "own text"
     faults: Counter[str] = Counter()
     lines = []
-    sentences = [s for p in document.paragraphs for s in split_sentences(" ".join(p.split()))]
-    for sentence in sentences:
-        if curated and (fault := sentence_fault(sentence, scanned)):
-            faults[f"{name}: {fault} (sentences)"] += 1
-        elif sentence in seen:
-            faults[f"{name}: said before (sentences)"] += 1
+    paragraphs, unit = [" ".join(p.split()) for p in document.paragraphs], "lines" if cut == "source" else "sentences"
+    found = paragraphs if cut == "source" else [s for p in paragraphs for s in split_sentences(p)]
+    for line in found:
+        if curated and (fault := sentence_fault(line, scanned)):
+            faults[f"{name}: {fault} ({unit})"] += 1
+        elif line in seen:
+            faults[f"{name}: said before ({unit})"] += 1
         else:
-            lines.append(sentence)
-    if scanned and faults[f"{name}: scanning errors (sentences)"] > POOR_SCAN * len(sentences):
+            lines.append(line)
+    if scanned and faults[f"{name}: scanning errors ({unit})"] > POOR_SCAN * len(found):
         dropped[f"{name}: poorly scanned (documents)"] += 1
         return []
     dropped.update(faults)
@@ -106,20 +119,29 @@ def _clean(document: readers.Document, seen: set[str], dropped: Counter[str]) ->
 
 
 def split_pool(pool: Pool, held_out_fraction: float, seed: int) -> Split:
-    """Shuffle the documents and hold out whole ones until `held_out_fraction` of the bytes is reached.
+    """Hold out whole files, drawn at random, until `held_out_fraction` of the bytes is reached.
 
-    The order of both parts is random, so that sources are interleaved. Raises `UserError` if one would be empty.
+    A file that would make it twice as much, or more, stays in training, and of files that are all so large the smallest
+    is held out. By file, not by document: a chapter has the names and the topic of the rest of its book. The documents
+    of both parts are in random order, so that sources are interleaved. Raises `UserError` for a single file.
     """
-    order = random_stream(seed, DOCUMENTS).permutation(len(pool.documents))
-    documents = [pool.documents[i] for i in order]
-    wanted = held_out_fraction * sum(d.bytes for d in documents)
-    size, count = 0, 0
-    while size < wanted:
-        size += documents[count].bytes
-        count += 1
-    if count in {0, len(documents)}:
+    rng = random_stream(seed, DOCUMENTS)
+    documents = [pool.documents[i] for i in rng.permutation(len(pool.documents))]
+    sizes: Counter[str] = Counter()
+    for document in pool.documents:
+        sizes[document.file] += document.bytes
+    if len(sizes) < 2:
         raise UserError(
-            f"the corpus has {len(documents)} document(s), too few to hold some out; "
-            "add text, or lower corpus.held_out_fraction"
+            f"the corpus is one file, {next(iter(sizes))}, so that none can be held out whole; "
+            "add a file to corpus.sources, or cut this one in two"
         )
-    return Split(training=documents[count:], held_out=documents[:count])
+    wanted, size, held_out = held_out_fraction * sizes.total(), 0, set()
+    for file in rng.permutation(list(sizes)).tolist():
+        if size < wanted and size + sizes[file] < 2 * wanted:
+            held_out.add(file)
+            size += sizes[file]
+    held_out = held_out or {min(sizes, key=sizes.__getitem__)}
+    return Split(
+        training=[document for document in documents if document.file not in held_out],
+        held_out=[document for document in documents if document.file in held_out],
+    )

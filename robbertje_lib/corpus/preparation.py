@@ -6,10 +6,10 @@ document merged into the current one with probability 0.5. Those are three of th
 
 from transformers import PreTrainedTokenizerFast
 
-from robbertje_lib.corpus.arms import get_arm, make_arms
+from robbertje_lib.corpus.arms import get_arm
 from robbertje_lib.corpus.lines import SAMPLE, TEACHER, Line, document_lines, join_lines, random_stream
-from robbertje_lib.corpus.pool import Pool, Split, read_pool, split_pool
-from robbertje_lib.corpus.tokenization import write_store, write_tokenizer
+from robbertje_lib.corpus.pool import Pool, Split
+from robbertje_lib.corpus.tokenization import write_store
 from robbertje_lib.experiment.profile import TeacherTraining
 from robbertje_lib.experiment.results.corpus import ArmResult, DocumentsResult, StoreFigures
 from robbertje_lib.experiment.run import Run
@@ -21,12 +21,11 @@ def write_documents(run: Run, pool: Pool, split: Split, tokenizer: PreTrainedTok
     The teacher's text is every training document once, whatever arms there are: no arm is nearer to the teacher than
     the others, and an arm's settings change no teacher.
     """
-    sources = {document.id: document.source for document in split.held_out}
     held_out = list(document_lines(split.held_out))
     result = DocumentsResult(
         sources=pool.read,
         dropped=dict(pool.dropped),
-        held_out=write_store(run.paths.held_out, held_out, tokenizer, sources),
+        held_out=write_store(run.paths.held_out, held_out, tokenizer, split.held_out),
         teacher=_write_teacher_text(run, split, tokenizer),
     )
     result.write(run)
@@ -58,15 +57,6 @@ def write_arms(
         result.write(run, arm=name)
         results.append(result)
     return results
-
-
-def build_corpus(run: Run) -> tuple[DocumentsResult, list[ArmResult]]:
-    """Everything of `10_corpus` in one call."""
-    pool = read_pool(run)
-    split = split_pool(pool, run.profile.corpus.held_out_fraction, run.profile.seed)
-    arms = make_arms(split.training, run.profile.corpus, run.profile.seed)
-    tokenizer = write_tokenizer(run, split.training)
-    return write_documents(run, pool, split, tokenizer), write_arms(run, arms, tokenizer)
 
 
 def _sample(lines: list[Line], count: int, seed: int) -> list[str]:

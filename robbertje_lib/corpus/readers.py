@@ -32,13 +32,16 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 @dataclass(frozen=True)
 class Document:
-    """Text that belongs together: `id` is unique within a corpus, each paragraph is still to be split in sentences.
+    """Text that belongs together, a line of the source a paragraph; `id` is unique within a corpus.
 
-    In known-answer Dutch a paragraph is one sentence, its words parted by single spaces.
+    `file`: the book, the manifesto or the file of the user's folder that it is part of. A document of known-answer
+    Dutch, of a dataset, or of a file that is named by itself is part of nothing: its own id stands there. In
+    known-answer Dutch a paragraph is one sentence, its words parted by single spaces.
     """
 
     id: str
     source: str
+    file: str
     paragraphs: tuple[str, ...]
 
 
@@ -75,15 +78,17 @@ def read_file(name: str, path: Path, dropped: Counter[str]) -> Iterator[Document
     """
     if name in TEXT_GROUPS:
         stem = path.parent.parent.name if name == "novels" else path.stem  # a novel's title is its repository's name
+        file = f"{name}/{stem}"
         for number, paragraphs in enumerate(TEXT_GROUPS[name](path, dropped), 1):
-            yield Document(f"{name}/{stem}#{number}", name, tuple(paragraphs))
+            yield Document(f"{file}#{number}", name, file, tuple(paragraphs))
         return
     reader = _read_jsonl if _kind(path) == ".jsonl" else _read_txt
     root = Path(name).expanduser()
-    file = path.relative_to(root) if root.is_dir() else Path(path.name)  # file names may recur in subfolders
+    file = (path.relative_to(root) if root.is_dir() else Path(path.name)).as_posix()  # names recur in subfolders
     for identifier, paragraphs in reader(path):
         if paragraphs:
-            yield Document(f"{file.as_posix()}#{identifier}", name, tuple(paragraphs))
+            own = f"{file}#{identifier}"
+            yield Document(own, name, file if root.is_dir() else own, tuple(paragraphs))
         else:
             dropped["own text: empty (documents)"] += 1
 
@@ -106,7 +111,7 @@ def read_hub(name: str, seed: int, dropped: Counter[str]) -> Iterator[Document]:
                     "save its text as .jsonl files and name their folder"
                 )
             if paragraphs := tuple(p for p in map(str.strip, row["text"].replace("\0", "").split("\n")) if p):
-                yield Document(f"{name}#{number}", name, paragraphs)
+                yield Document(f"{name}#{number}", name, f"{name}#{number}", paragraphs)
             else:
                 dropped["hub: empty (documents)"] += 1
     except (OSError, ValueError, RuntimeError) as error:

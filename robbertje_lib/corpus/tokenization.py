@@ -6,14 +6,15 @@ known-answer Dutch, where a token has to be a word so that its true probability 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow as pa
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -44,7 +45,7 @@ class TokenizedLines:
 def train_tokenizer(lines: Iterable[str], settings: profile.Tokenizer) -> PreTrainedTokenizerFast:
     """Train a tokenizer on `lines`; the same lines give the same tokenizer.
 
-    `word` splits at single spaces and keeps the most frequent words; `bpe` is RoBERTa's byte-level BPE.
+    `word` splits at single spaces and newlines and keeps the most frequent words; `bpe` is RoBERTa's byte-level BPE.
     Raises `UserError` if there is nothing to learn from.
     """
     # Like RoBERTa's, the mask swallows the space before it: what it stands for then starts with that space.
@@ -62,7 +63,7 @@ def train_tokenizer(lines: Iterable[str], settings: profile.Tokenizer) -> PreTra
         )
     else:
         backend = Backend(models.WordLevel(unk_token="<unk>"))
-        backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex("[ \n]"), "removed")
         # No decoder: words are then joined by single spaces, the inverse of the split.
         trainer = trainers.WordLevelTrainer(
             vocab_size=settings.vocabulary, special_tokens=specials, show_progress=False
@@ -137,13 +138,15 @@ def write_tokenizer(run: Run, documents: Iterable[SplitDocument]) -> PreTrainedT
 
 
 def write_store(
-    path: Path, lines: Sequence[Line], tokenizer: PreTrainedTokenizerFast, sources: Mapping[str, str] | None = None
+    path: Path, lines: Sequence[Line], tokenizer: PreTrainedTokenizerFast, owners: Iterable[SplitDocument] = ()
 ) -> StoreFigures:
     """Write `lines` to the folder `path`, whole or not at all; the same lines give the same bytes.
 
-    Columns: text, document_id, input_ids (int32, `<s>` and `</s>` included), n_tokens (int32); with `sources`
-    (document -> source), source. A line longer than the model can take becomes several rows.
+    Columns: text, document_id, input_ids (int32, `<s>` and `</s>` included), n_tokens (int32); with `owners`, the
+    documents of the lines, also source, file, and line (int32, its number). A line longer than the model can take
+    becomes several rows.
     """
+    by_id = {document.id: document for document in owners}
     counts: Counter[str] = Counter()
     digest = hashlib.sha256()
     chunks = []
@@ -151,15 +154,17 @@ def write_store(
         chunk = lines[start : start + CHUNK]
         tokens = tokenize_lines([line.text for line in chunk], tokenizer)
         counts.update(tokens.counts)
-        owners = [chunk[i].document for i in tokens.line]
+        documents = [chunk[i].document for i in tokens.line]
         columns = {
             "text": pa.array(tokens.text, pa.string()),
-            "document_id": pa.array(owners, pa.string()),
+            "document_id": pa.array(documents, pa.string()),
             "input_ids": pa.array(tokens.input_ids, pa.list_(pa.int32())),
             "n_tokens": pa.array(tokens.n_tokens, pa.int32()),
         }
-        if sources:
-            columns["source"] = pa.array([sources[owner] for owner in owners], pa.string())
+        if by_id:
+            columns["source"] = pa.array([by_id[name].source for name in documents], pa.string())
+            columns["file"] = pa.array([by_id[name].file for name in documents], pa.string())
+            columns["line"] = pa.array(np.array(tokens.line) + start, pa.int32())
         chunks.append(pa.table(columns))
         for line in chunk:
             digest.update(line.text.encode() + b"\n")
@@ -168,9 +173,7 @@ def write_store(
     with atomic_path(path) as folder:
         # A fingerprint of the content: by default it is random, and no two runs would write the same files.
         datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=digest.hexdigest()[:16]).save_to_disk(folder)
-    lengths, longest = table["n_tokens"].to_numpy(), tokenizer.model_max_length
-    step = -(-longest // HISTOGRAM_BINS)
-    edges = np.arange(0, longest + step + 1, step)
+    lengths = table["n_tokens"].to_numpy()
     return StoreFigures(
         documents=len({line.document for line in lines}),
         lines=len(lines),
@@ -180,6 +183,12 @@ def write_store(
         mean_tokens=float(lengths.mean()),
         split_lines=counts["split_lines"],
         unknown_tokens=counts["unknown_tokens"],
-        length_histogram=LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist()),
+        length_histogram=_histogram(lengths, tokenizer.model_max_length),
         sha256=digest.hexdigest(),
     )
+
+
+def _histogram(lengths: NDArray[np.int32], longest: int) -> LengthHistogram:
+    step = -(-longest // HISTOGRAM_BINS)
+    edges = np.arange(0, longest + step + 1, step)
+    return LengthHistogram(edges=edges.tolist(), counts=np.histogram(lengths, edges)[0].tolist())

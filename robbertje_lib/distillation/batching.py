@@ -71,6 +71,11 @@ class TokenStore:
         return total
 
     @property
+    def epoch_tokens(self) -> int:
+        """Real tokens of one pass over what training keeps."""
+        return int(self.lengths[self.rows].sum(dtype=np.int64))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the length of every sequence and of all tokens, however the store is cut in chunks."""
         digest = hashlib.sha256(self.lengths.tobytes())
@@ -94,14 +99,37 @@ class Plan:
     batching: Literal["sequences", "tokens"]
     batch_size: int  # sequences, or positions, a batch holds
     seed: int
+    order: Literal["random", "document"] = "random"
 
     def epoch(self, epoch: int) -> list[NDArray[np.int32]]:
-        """The batches of an epoch, in order: arrays of row numbers; every row occurs once."""
+        """The batches of an epoch, in order: arrays of row numbers; every row occurs once.
+
+        In `random` order sequences are drawn anew every epoch, and those of like length meet: two stores of the same
+        lines in another order differ by nothing but chance. In `document` order batches are stretches of the store,
+        the same every epoch.
+        """
+        if self.order == "document":
+            return _stretches(self.store.rows, self.store.lengths, self.batching, self.batch_size)
         generator = np.random.default_rng([self.seed, ORDER, epoch])
         order = generator.permutation(self.store.rows)
         if self.batching == "sequences":
             return _length_groups(order, self.store.lengths[order], self.batch_size)
         return _token_budget(order, self.store.lengths, self.batch_size, generator)
+
+
+def _stretches(
+    rows: NDArray[np.int32], all_lengths: NDArray[np.int32], batching: str, batch_size: int
+) -> list[NDArray[np.int32]]:
+    """Batches of consecutive rows: of `batch_size` sequences, or of at most so many positions, padding included."""
+    if batching == "sequences":
+        return np.split(rows, range(batch_size, len(rows), batch_size))
+    starts, start, widest = [], 0, 0
+    for at, length in enumerate(all_lengths[rows].tolist()):
+        widest = max(widest, length)
+        if at > start and (at + 1 - start) * widest > batch_size:
+            starts.append(at)
+            start, widest = at, length
+    return np.split(rows, starts)
 
 
 def _length_groups(order: NDArray[np.int32], lengths: NDArray[np.int32], batch_size: int) -> list[NDArray[np.int32]]:

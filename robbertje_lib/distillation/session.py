@@ -20,47 +20,48 @@ from robbertje_lib.models.shapes import parameter_count, save_model
 
 @dataclass(frozen=True)
 class TrainingSession:
-    """One model of a run in training: `teacher`, or a student."""
+    """One model of a run in training: `teacher`, or one distillation of a student."""
 
     run: Run
     name: str
+    recipe: Recipe
     checkpoint_seconds: float
     show: Show | None
     precision: Precision
     tokenizer: PreTrainedTokenizerFast
 
     @classmethod
-    def open(cls, run: Run, name: str, checkpoint_seconds: float, show: Show | None) -> Self:
+    def open(cls, run: Run, name: str, recipe: Recipe, checkpoint_seconds: float, show: Show | None) -> Self:
         """Choose the precision, say so, and load the tokenizer. Raises `UserError` if there is none."""
         folder = run.paths.tokenizer
         if not folder.is_dir():
             raise UserError(f"no tokenizer in {folder}; run notebook 10_corpus first, or `make reproduce`")
-        precision = choose_precision(training_device())
+        precision = choose_precision(training_device(), recipe.precision)
         if processes().is_main_process:
             print(f"{name}: {precision.name}, because {precision.reason}", flush=True)
-        return cls(run, name, checkpoint_seconds, show, precision, AutoTokenizer.from_pretrained(folder))
+        return cls(run, name, recipe, checkpoint_seconds, show, precision, AutoTokenizer.from_pretrained(folder))
+
+    @property
+    def seed(self) -> int:
+        """The model's own: of its initial weights, order, masks and dropout. Held-out lines are the same for all."""
+        return self.run.profile.seed_of(self.name)
 
     def train(
-        self,
-        model: PreTrainedModel,
-        objective: Objective,
-        store: TokenStore,
-        recipe: Recipe,
-        decided_by: dict[str, str],
+        self, model: PreTrainedModel, objective: Objective, store: TokenStore, decided_by: dict[str, str]
     ) -> TrainingResult:
         """Train `model` in place, as `training.train` does, and sum up how it went.
 
         decided_by: what decides the weights besides seed, text, tokenizer and precision, by the name of each.
         """
-        paths, seed = self.run.paths, self.run.profile.seed
-        common = {"seed": str(seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
+        paths, recipe = self.run.paths, without_epochs(self.recipe, store)
+        common = {"seed": str(self.seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
         counts = store.counts(model.config.vocab_size) if recipe.masking == "smoothed" else None
         job = Job(
             name=self.name,
-            plan=Plan(store, recipe.batching, recipe.batch_size, seed),
+            plan=Plan(store, recipe.batching, recipe.batch_size, self.seed, recipe.order),
             masking=Masking(self.tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
             recipe=recipe,
-            held_out=HeldOut(paths.held_out, self.tokenizer, seed),
+            held_out=HeldOut(paths.held_out, self.tokenizer, self.run.profile.seed),
             checkpoints=paths.checkpoints(self.name),
             fingerprint={**decided_by, **common, "precision": self.precision.name},
             precision=self.precision,
@@ -73,6 +74,7 @@ class TrainingSession:
             precision=PrecisionUsed(name=self.precision.name, reason=self.precision.reason),
             processes=processes().num_processes,
             dropped=dict(store.dropped),
+            epoch_tokens=store.epoch_tokens,
             updates=state.update,
             tokens=state.tokens,
             sequences=state.sequences,
@@ -91,3 +93,14 @@ class TrainingSession:
             save_model(model, self.tokenizer, self.run.paths.model(self.name))
             result.write(self.run, student=self.name)
             remove(self.run.paths.checkpoints(self.name))
+
+
+def without_epochs(recipe: Recipe, store: TokenStore) -> Recipe:
+    """The recipe with an amount in epochs told in what its batches count, sequences or tokens: it ends with a pass.
+
+    So learning rate and progress go by updates of equal size, as in the published code.
+    """
+    if recipe.amount_unit != "epochs":
+        return recipe
+    amount = recipe.amount * {"sequences": len(store.rows), "tokens": store.epoch_tokens}[recipe.batching]
+    return recipe.model_copy(update={"amount": amount, "amount_unit": recipe.batching})

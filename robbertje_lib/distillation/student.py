@@ -6,6 +6,7 @@ The objective is DistilBERT's (arXiv 1910.01108, section 2), as the released Rob
 """
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from robbertje_lib.distillation.job import Show, UpdateCounts
 from robbertje_lib.distillation.losses import head_losses, head_of
 from robbertje_lib.distillation.session import TrainingSession
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.profile import Recipe, Student
+from robbertje_lib.experiment.profile import Profile, Recipe, Student
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.models.devices import processes
@@ -108,39 +109,41 @@ class Distillation:
         return distillation_loss(model, self.teacher, batch, self.recipe, counts, self.equal_pairs)._asdict()
 
 
-def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> DistillationResult:
-    """Train one student; write `models/<student>` and `results/distillation/<student>.json`, which is returned.
+def distil(run: Run, model: str, checkpoint_seconds: float = 60.0, show: Show | None = None) -> DistillationResult:
+    """Distil a student once; write `models/<model>` and `results/distillation/<model>.json`, which is returned.
 
-    Resumes from a checkpoint of the same settings. Under `accelerate launch` all processes call this, and the
-    main one writes. Raises `UserError` for an unknown student, a missing teacher or store, or as `training.train`.
+    model: a student such as `merged`, or a further distillation of it, `merged.2`, which has another seed and nothing
+    else of its own. Resumes from a checkpoint of the same settings. Under `accelerate launch` all processes call this,
+    and the main one writes. Raises `UserError` for an unknown model, for a teacher or a store that is missing, or as
+    `training.train`.
     """
-    profile, settings = run.profile, _to_train(run, student)
-    recipe, shape = profile.recipes[settings.recipe], profile.shapes[settings.shape]
-    session = TrainingSession.open(run, student, checkpoint_seconds, show)
+    profile, settings = run.profile, _to_train(run.profile, model)
+    recipe, shape = profile.recipe_of(model), profile.shapes[settings.shape]
+    session = TrainingSession.open(run, model, recipe, checkpoint_seconds, show)
     teacher = load_teacher(profile.teacher, run.paths.model("teacher"))
     decided_by = {
-        "student": settings.model_dump_json(),
+        "student": json.dumps(settings.one(mode="json")),
         "shape": shape.model_dump_json(),
         "recipe": recipe.model_dump_json(),
         "teacher": weights_digest(teacher),
     }
-    model = build_student(shape, teacher, recipe, profile.seed)
+    student = build_student(shape, teacher, recipe, session.seed)
     folder, tokenizer = run.paths.corpus(settings.selection, settings.arm), session.tokenizer
     store = TokenStore(folder, recipe.minimum_tokens, tokenizer.unk_token_id)
     device = processes().device
     outcome = session.train(
-        model,
+        student,
         Distillation(
             freeze(ready_for(teacher, device), session.precision.dtype),
             recipe,
             pair_ids(recipe.equal_pairs, tokenizer, device),
         ),
         store,
-        recipe,
         decided_by,
     )
     result = DistillationResult(
-        student=student,
+        student=model,
+        seed=session.seed,
         arm=settings.arm,
         selection=settings.selection,
         shape=settings.shape,
@@ -148,32 +151,32 @@ def distil(run: Run, student: str, checkpoint_seconds: float = 60.0, show: Show 
         recipe_settings=recipe,
         **dict(outcome),
     )
-    session.finish(model, result)
+    session.finish(student, result)
     return result
 
 
-def _to_train(run: Run, student: str) -> Student:
-    profile = run.profile
-    if student not in profile.students:
-        raise UserError(f"no student '{student}' in profile {profile.name}: {did_you_mean(student, profile.students)}")
-    if profile.students[student].released:
-        raise UserError(f"{student} is a released model; there is nothing to train")
-    return profile.students[student]
+def _to_train(profile: Profile, model: str) -> Student:
+    if model in profile.students and profile.released(model):
+        raise UserError(f"{model} is a released model; there is nothing to train")
+    if model not in profile.trained:
+        known = did_you_mean(model, profile.trained)
+        raise UserError(f"no student '{model}' in profile {profile.name}: {known}")
+    return profile.students[profile.student_of(model)]
 
 
 def main() -> None:
-    """One student on many devices: `accelerate launch -m robbertje_lib.distillation.student PROFILE STUDENT`."""
+    """One model on many devices: `accelerate launch -m robbertje_lib.distillation.student PROFILE MODEL`."""
     # Without a budget none is passed on: a run's frozen profile has its own.
     parser = argparse.ArgumentParser(description=main.__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument(
         "profile", help="a name in robbertje_lib/profiles, a YAML file, or papermill_runs/RUN/profile.yaml"
     )
-    parser.add_argument("student", help="a student of that profile")
+    parser.add_argument("model", help="a student of that profile, or a replicate of one, such as merged.2")
     parser.add_argument("--budget", type=float, help="scales training, text and evaluation sizes together")
     arguments = vars(parser.parse_args())
-    student = arguments.pop("student")
+    model = arguments.pop("model")
     try:
-        distil(open_run(**arguments), student)
+        distil(open_run(**arguments), model)
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -57,18 +57,17 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
     profile, settings = run.profile, run.profile.teacher
     if not isinstance(settings, TeacherTraining):
         raise UserError(f"profile {profile.name} takes the released teacher {settings.hub}; there is nothing to train")
-    session = TrainingSession.open(run, "teacher", checkpoint_seconds, show)
     recipe = _recipe(settings)
+    session = TrainingSession.open(run, "teacher", recipe, checkpoint_seconds, show)
     store = TokenStore(run.paths.teacher_text, recipe.minimum_tokens)
-    model = build_teacher(settings, session.tokenizer, profile.seed)
+    model = build_teacher(settings, session.tokenizer, session.seed)
     outcome = session.train(
         model,
         LanguageModelling(settings.causal_share, session.tokenizer.sep_token_id),
         store,
-        recipe,
         {"teacher": settings.model_dump_json()},
     )
-    result = TeacherResult(settings=settings, phases=["causal", "masked"], **dict(outcome))
+    result = TeacherResult(settings=settings, **dict(outcome))
     session.finish(model, result)
     return result
 

@@ -80,15 +80,17 @@ class FormScores:
 
 
 def measure_models(run: Run, also: str = "", progress: Report = print) -> EfficiencyResult:
-    """Measure every model of the run on the same held-out lines; write `efficiency.json`, the ONNX files, and every
-    form's loss by line in `form_losses.parquet`.
+    """Measure the teacher and every student on the same held-out lines; write `efficiency.json`, the ONNX files, and
+    every form's loss by line in `form_losses.parquet`.
 
-    `also` names further masked language models to measure, folders or hub ids with spaces between them. A model that
-    cannot be exported has the form `torch` alone, and the reason under `not_exported`.
+    A student is measured by its first replicate: the others have its size and its speed. `also` names further masked
+    language models to measure, folders or hub ids with spaces between them. A model that cannot be exported has the
+    form `torch` alone, and the reason under `not_exported`.
     """
     settings = run.profile.efficiency
-    lines = held_out_lines(run, settings.lines)
-    folders = evaluated_models(run) | {name: name for name in also.split()}
+    lines = [line.text for line in held_out_lines(run, settings.lines)]
+    own = evaluated_models(run)
+    folders = {group: own[group] for group in run.profile.groups} | {name: name for name in also.split()}
     models = {name: load_evaluated(run, name) for name in folders}
     forms, not_exported = _export(run, models, progress)
     timings = _time(forms, lines, settings.batch_size, settings.repeats)
@@ -180,13 +182,11 @@ def weight_bytes(folder: Path, model: PreTrainedModel) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def finetuning_seconds(run: Run, model: str) -> dict[str, float]:
-    """Median seconds of one fine-tuning run per task, from the scores that exist so far."""
-    by_task = {
-        task: [row.seconds for row in TaskScores.read(run, task=task).runs if row.model == model]
-        for task in run.profile.finetuning.tasks
-        if TaskScores.exists(run, task=task)
-    }
+def finetuning_seconds(run: Run, group: str) -> dict[str, float]:
+    """Median seconds of a run on the largest training split, of all replicates, per task with scores so far."""
+    models = run.profile.groups.get(group, [])
+    scores = [TaskScores.read(run, task=t) for t in run.profile.finetuning.tasks if TaskScores.exists(run, task=t)]
+    by_task = {s.task: [r.seconds for r in s.runs if r.model in models and r.train == s.largest] for s in scores}
     return {task: median(seconds) for task, seconds in by_task.items() if seconds}
 
 
@@ -234,7 +234,11 @@ def time_in_turns(
             tokens = sum(int(batch["attention_mask"].sum()) for batch in one.batches)
             throughput[name].append(tokens / seconds(one, one.batches))
     return {
-        name: Timing(latency_ms=_spread(latency[name]), throughput_tokens_per_second=_spread(throughput[name]))
+        name: Timing(
+            latency_ms=_spread(latency[name]),
+            latency_ms_by_round=latency[name],
+            throughput_tokens_per_second=_spread(throughput[name]),
+        )
         for name in names
     }
 

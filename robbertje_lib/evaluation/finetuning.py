@@ -1,77 +1,101 @@
-"""Fine-tuning of every model on one task, with every seed: the grid behind the paper's table of scores.
+"""Fine-tuning of every model on one task, with every size and seed: the grid behind the paper's table of scores.
 
-For each model: draw hyper-parameters at random, judge each draw on the validation split, and fine-tune the
-best once per seed; only these last runs read the test split, once each, at their end. All models get the same
-draws and the same seeds. Each finished run is kept until the whole grid is done, so that an interrupted grid
-goes on where it stopped.
+For each model: draw hyper-parameters at random, judge each draw on the validation split, and fine-tune the best once
+per size of the training split and seed; only these last runs read the test split, once each, at their end. All models
+get the same draws. The search is made once for a student, with its first replicate on the largest size: replicates
+share its choice, as they differ by chance alone.
+
+Controls (`evaluation.contenders`) are fine-tuned like the models, with a search of their own. Baselines without a
+network (`evaluation.baselines`) learn from the same examples. Each finished run is kept until the whole grid is done,
+so that an interrupted grid goes on where it stopped.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, Outcome, PretrainedModel, fine_tune, precision
+from robbertje_lib.evaluation.baselines import gold_of, tuned_baselines
+from robbertje_lib.evaluation.contenders import Contender, contenders_of, digest_of
+from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, Outcome, fine_tune, precision
 from robbertje_lib.experiment import artefacts
-from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Finetuning
-from robbertje_lib.experiment.results.finetuning import FinetuningRun, HyperParameters, Predictions, TaskScores
+from robbertje_lib.experiment.results.finetuning import (
+    TEST,
+    ZERO_SHOT,
+    BaselineScore,
+    FinetuningRun,
+    HyperParameters,
+    Predictions,
+    TaskScores,
+)
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import duration
-from robbertje_lib.models.evaluated import evaluated_models
-from robbertje_lib.models.masked_lm import load_masked_lm
 from robbertje_lib.tasks import TaskData, TaskSource, load_task
-from robbertje_lib.tasks.encoding import Encoder
-from robbertje_lib.tasks.metrics import further_scores, lexicon_baseline, majority_baseline, task_score
+from robbertje_lib.tasks.metrics import further_scores, task_score
 
-
-@dataclass(frozen=True)
-class Contender:
-    """One model of the grid, with the task as it reads it; `digest` stands for its weights and the examples."""
-
-    name: str
-    pretrained: PretrainedModel
-    digest: str
-    task: EncodedTask
-    extra_metrics: dict[str, float]
+SUBSETS = 10  # random stream, apart from those that the tasks draw their splits from
 
 
 def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: Sequence[int] = ()) -> TaskScores:
-    """Fine-tune models on a task with every seed, write predictions and scores, and return the scores.
+    """Fine-tune models on a task with every size and seed, write predictions and scores, and return the scores.
 
-    `models` are names of the run's models, folders or hub ids, `seeds` the seeds: all of the profile's where
-    empty. Writes `predictions/<task>.parquet` and `scores/<task>.json`. Raises `UserError` for a task, model or data
-    file that is not right.
+    `models` are names of the run's models or controls, folders or hub ids, `seeds` the seeds: all of the profile's
+    where empty. Writes `predictions/<task>.parquet` and `scores/<task>.json`. Raises `UserError` for a task, model or
+    data file that is not right.
     """
-    data = load_task(task_name, run.profile.finetuning.tasks, TaskSource.of(run))
+    settings = run.profile.finetuning.tasks
+    data = load_task(task_name, settings, TaskSource.of(run))
     contenders = contenders_of(run, data, models)
-    grid = _Grid(run, data, contenders, list(seeds) or run.profile.finetuning.seeds)
+    subsets = nested_subsets(data, settings[task_name].train, run.profile.seed)
+    # Lengths in tokens are the first model's where no model answers.
+    baselines = list(_score_baselines(data, subsets, contenders[0].task))
+    grid = _Grid(run, data, contenders, seeds, subsets)
     finished = [done for contender in contenders for done in grid.fine_tune(contender)]
-    gold, metric = contenders[0].task.gold, data.task.metric
-    of_words = data.kind == "token_classification"
     scores = TaskScores(
         task=task_name,
         kind=data.kind,
-        metric=metric,
+        metric=data.task.metric,
         labels=list(data.labels),
         counts=data.counts,
-        majority_baseline=majority_baseline(metric, gold["train"], gold["test"]),
-        lexicon_baseline=lexicon_baseline(metric, data.train.to_list(), data.test.to_list()) if of_words else None,
-        truncated={contender.name: contender.task.counts() for contender in contenders},
+        sizes=list(subsets),
+        further_tests={name: len(rows) for name, rows in data.further_tests.items()},
+        baselines=[scored for scored, _ in baselines],
+        # A control reads what its model reads.
+        truncated={c.name: c.task.counts() for c in contenders if not c.pretrained.random},
         extra_metrics={c.name: c.extra_metrics for c in contenders if c.extra_metrics},
         precision=precision(),
         runs=[scored for scored, _ in finished],
     )
-    Predictions.write(run, pa.concat_tables(predictions for _, predictions in finished), task=task_name)
+    untuned = [(c.task, ZERO_SHOT + c.name, c.zero_shot) for c in contenders if c.zero_shot is not None]
+    rows = [predictions for _, predictions in (*finished, *baselines)]
+    rows += [_predictions(task, name, 0, 0, {TEST: answers}) for task, name, answers in untuned]
+    Predictions.write(run, pa.concat_tables(rows), task=task_name)
     scores.write(run, task=task_name)
     artefacts.remove(grid.folder)
     return scores
+
+
+def nested_subsets(data: TaskData, sizes: Sequence[int | None], seed: int) -> dict[int, list[int]]:
+    """Size -> rows of the training split, ascending: one random order, of which each size takes the first.
+
+    The first example of each label stands before the others, so that a size holds every label of the split unless it is
+    too small, which is printed. A size beyond the split, or None, is all of it.
+    """
+    labels = [{row["label"]} if "label" in row else set(row["labels"]) for row in data.train.to_list()]
+    order = np.random.default_rng([seed, SUBSETS]).permutation(len(labels)).tolist()
+    firsts: dict[str, int] = {}
+    for row in order:
+        if not labels[row] <= firsts.keys():
+            firsts |= dict.fromkeys(labels[row] - firsts.keys(), row)
+    ordered = list(dict.fromkeys([*firsts.values(), *order]))
+    subsets = {size: ordered[:size] for size in sorted({min(size or len(order), len(order)) for size in sizes})}
+    for size, rows in subsets.items():
+        if missing := sorted(firsts.keys() - set().union(*(labels[row] for row in rows))):
+            print(f"{data.task.name}: {size} training examples hold no {', '.join(missing)}", flush=True)
+    return {size: sorted(rows) for size, rows in subsets.items()}
 
 
 def draw_hyper_parameters(settings: Finetuning, seed: int) -> list[HyperParameters]:
@@ -95,99 +119,122 @@ def draw_hyper_parameters(settings: Finetuning, seed: int) -> list[HyperParamete
     ]
 
 
-def contenders_of(run: Run, data: TaskData, wanted: Sequence[str] = ()) -> list[Contender]:
-    """The models `wanted`, all of the run's where none is, with the task as each reads it. Raises `UserError`."""
-    own = evaluated_models(run)
-    examples = _digest(data.kind, data.labels, *(data.splits[split].to_list() for split in data.splits))
-    settings = run.profile.finetuning.tasks[data.task.name]
-    encoded: dict[str, EncodedTask] = {}
-    contenders = []
-    for name in wanted or own:
-        if name not in own and "/" not in name and not Path(name).is_dir():
-            raise UserError(f"no model '{name}' in this run: {did_you_mean(name, own)}, or give a folder or hub id")
-        source = own.get(name, name)
-        loaded = load_masked_lm(source, name=name)
-        encoder = Encoder(
-            loaded.tokenizer,
-            loaded.maximum_length,
-            keep=data.task.option(settings, "keep", data.task.keep),
-            label_pieces=data.task.option(settings, "label_pieces", "first"),
-        )
-        # Students share their teacher's tokenizer: each task is encoded once.
-        tokenizer = _digest(loaded.tokenizer.backend_tokenizer.to_str())
-        key = _digest(encoder.keep, encoder.label_pieces, loaded.maximum_length, tokenizer)
-        if key not in encoded:
-            encoded[key] = EncodedTask.of(data, encoder)
-        extra = data.task.extra_metrics(loaded, data.test.to_list()) if data.task.extra_metrics else {}
-        weights = artefacts.sha256(Path(source)) if Path(source).is_dir() else source
-        pretrained = PretrainedModel(source, loaded.tokenizer)
-        contenders.append(Contender(name, pretrained, _digest(weights, examples, key), encoded[key], extra))
-    return contenders
-
-
 class _Grid:
     """All runs of one task: which are needed, which are done already, how long the rest will take."""
 
-    def __init__(self, run: Run, data: TaskData, contenders: Sequence[Contender], seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        data: TaskData,
+        contenders: Sequence[Contender],
+        seeds: Sequence[int],
+        subsets: Mapping[int, list[int]],
+    ) -> None:
         self.run, self.task, self.metric = run, data.task.name, data.task.metric
         self.folder = run.paths.checkpoints(f"finetuning-{self.task}")
         self.draws = draw_hyper_parameters(run.profile.finetuning, run.profile.seed)
-        self.seeds = seeds
-        searched = len(self.draws) if len(self.draws) > 1 else 0
-        self.total = len(contenders) * (searched + len(seeds))
+        self.seeds = {c.name: list(seeds) or run.profile.finetuning_seeds(c.name) for c in contenders}
+        self.subsets = subsets
+        self.tests = {size: list(data.tests(further=size == max(subsets))) for size in subsets}
+        several = len(self.draws) > 1
+        self.chosen: dict[str, HyperParameters] = {} if several else {c.group: self.draws[0] for c in contenders}
+        groups = {contender.group for contender in contenders} - self.chosen.keys()
+        self.total = len(groups) * len(self.draws) + sum(map(len, self.seeds.values())) * len(subsets)
         self.done = self.trained = 0
         self.started = time.monotonic()
 
     def fine_tune(self, contender: Contender) -> list[tuple[FinetuningRun, pa.Table]]:
-        """The best draw by validation, fine-tuned with every seed and then tested: scores and predictions of each."""
-        hyper = self.draws[0]
-        if len(self.draws) > 1:
-            trials = [self._outcome(contender, draw, self.seeds[0], test=False) for draw in self.draws]
-            hyper = max(zip(self.draws, trials, strict=True), key=lambda pair: pair[1].validation)[0]
-        return [_tested(contender, s, hyper, self._outcome(contender, hyper, s, test=True)) for s in self.seeds]
+        """The best draw by validation, fine-tuned with every size and seed and then tested: scores and predictions."""
+        hyper = self.chosen.get(contender.group) or self._best_draw(contender)
+        self.chosen[contender.group] = hyper
+        return [
+            _tested(contender, seed, size, hyper, self._outcome(contender, hyper, seed, size, self.tests[size]))
+            for size in self.subsets
+            for seed in self.seeds[contender.name]
+        ]
 
-    def _outcome(self, contender: Contender, hyper: HyperParameters, seed: int, test: bool) -> Outcome:
-        digest = _digest(contender.digest, hyper.model_dump(), seed, test)
-        names = {"task": self.task, "key": f"{contender.name.replace('/', '--')}-{seed}-{digest[:16]}"}
+    def _best_draw(self, contender: Contender) -> HyperParameters:
+        seed, size = self.seeds[contender.name][0], max(self.subsets)
+        trials = [self._outcome(contender, draw, seed, size, []) for draw in self.draws]
+        return max(zip(self.draws, trials, strict=True), key=lambda pair: pair[1].validation)[0]
+
+    def _outcome(
+        self, contender: Contender, hyper: HyperParameters, seed: int, size: int, tests: Sequence[str]
+    ) -> Outcome:
+        rows = self.subsets[size]
+        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests)
+        names = {"task": self.task, "key": f"{contender.name.replace('/', '--')}-{size}-{seed}-{digest[:16]}"}
         kept = Outcome.exists(self.run, **names)
         if kept:
             outcome = Outcome.read(self.run, **names)
         else:
-            outcome = fine_tune(contender.pretrained, contender.task, hyper, seed, test)
+            outcome = fine_tune(contender.pretrained, contender.task, hyper, seed, rows, tests)
             outcome.write(self.run, **names)
         self.done, self.trained = self.done + 1, self.trained + (not kept)
         passed = time.monotonic() - self.started
         left = passed / max(self.trained, 1) * (self.total - self.done)
-        what = f"{contender.name} seed {seed}" if test else f"{contender.name} trial at {hyper.learning_rate:.1e}"
+        what = f"seed {seed}" if tests else f"trial at {hyper.learning_rate:.1e}"
         print(
-            f"{self.task} {self.done}/{self.total}  {what}: validation {self.metric} {outcome.validation:.3f}"
-            f"{' (kept from before)' if kept else ''}  {duration(passed)} so far, about {duration(left)} left",
+            f"{self.task} {self.done}/{self.total}  {contender.name} on {size:,}, {what}: "
+            f"validation {self.metric} {outcome.validation:.3f}{' (kept from before)' if kept else ''}  "
+            f"{duration(passed)} so far, about {duration(left)} left",
             flush=True,
         )
         return outcome
 
 
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _score_baselines(
+    data: TaskData, subsets: Mapping[int, list[int]], encoded: EncodedTask
+) -> Iterator[tuple[BaselineScore, pa.Table]]:
+    """The baselines of every size on the test sets: scores and predictions of each."""
+    metric = data.task.metric
+    for size, rows in subsets.items():
+        examples = {name: test.to_list() for name, test in data.tests(further=size == max(subsets)).items()}
+        for tuned in tuned_baselines(data, data.train.select(rows).to_list()):
+            answers = {name: tuned.answer(asked) for name, asked in examples.items()}
+            scores = {name: task_score(metric, gold_of(asked), answers[name]) for name, asked in examples.items()}
+            scored = BaselineScore(
+                name=tuned.name,
+                train=size,
+                validation=tuned.validation,
+                score=scores.pop(TEST),
+                further=scores,
+                settings=tuned.settings,
+            )
+            told = f"validation {metric} {tuned.validation:.3f}"
+            print(f"{data.task.name}  baseline {tuned.name} on {size:,}: {told}", flush=True)
+            yield scored, _predictions(encoded, tuned.name, 0, size, answers)
 
 
 def _tested(
-    contender: Contender, seed: int, hyper: HyperParameters, outcome: Outcome
+    contender: Contender, seed: int, size: int, hyper: HyperParameters, outcome: Outcome
 ) -> tuple[FinetuningRun, pa.Table]:
-    """The scores of one run on the test split, and its predictions, a row an example."""
-    task, data = contender.task, contender.task.data
-    gold, answers, metric = task.gold["test"], outcome.test, data.task.metric
-    assert answers is not None
+    """The scores of one run on its test sets, and its predictions, a row an example."""
+    task, data, metric = contender.task, contender.task.data, contender.task.data.task.metric
+    scores = {name: task_score(metric, task.gold[name], answers) for name, answers in outcome.answers.items()}
+    further = further_scores(metric, data.labels, task.gold[TEST], outcome.answers[TEST])
     scored = FinetuningRun(
         model=contender.name,
         seed=seed,
-        metrics={metric: task_score(metric, gold, answers), **further_scores(metric, data.labels, gold, answers)},
+        train=size,
+        metrics={metric: scores.pop(TEST), **further},
         validation=outcome.validation,
         hyper_parameters=hyper,
+        further=scores,
         updates=outcome.updates,
         seconds=outcome.seconds,
     )
-    n = len(data.test)
-    columns = [[contender.name] * n, [seed] * n, list(data.test["example_id"]), gold, answers]
-    schema = Predictions.schemas[data.kind == "token_classification"]
-    return scored, pa.table([*columns, task.splits["test"].n_tokens], schema=schema)
+    return scored, _predictions(task, contender.name, seed, size, outcome.answers)
+
+
+def _predictions(
+    task: EncodedTask, model: str, seed: int, train: int, answers: Mapping[str, Sequence[Any]]
+) -> pa.Table:
+    """The rows of one run: test set -> an answer an example."""
+    schema = Predictions.schemas[task.data.kind == "token_classification"]
+    tables = []
+    for name, given in answers.items():
+        rows, n = task.data.sets[name], len(given)
+        columns = [[model] * n, [seed] * n, [train] * n, [name] * n, list(rows["example_id"]), list(rows["cluster"])]
+        tables.append(pa.table([*columns, task.gold[name], given, task.sets[name].n_tokens], schema=schema))
+    return pa.concat_tables(tables)

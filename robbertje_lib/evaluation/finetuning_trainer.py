@@ -1,4 +1,4 @@
-"""One fine-tuning run: a pre-trained model, a new head, the transformers `Trainer`, predictions.
+"""One fine-tuning run: a pre-trained model or a control, a new head, the transformers `Trainer`, predictions.
 
 The Trainer keeps the state that scored best on the validation split, on disk while it trains, and puts it back at the
 end. A run that is scored once, at its end, writes nothing.
@@ -40,13 +40,15 @@ from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.devices import choose_precision
 from robbertje_lib.models.length_batches import by_length
 from robbertje_lib.models.quiet import quiet
-from robbertje_lib.tasks import SPLITS, TaskData
+from robbertje_lib.tasks import TaskData
 from robbertje_lib.tasks.encoding import Encoded, Encoder
 from robbertje_lib.tasks.metrics import task_score
 
-# The same for every model, whatever it was distilled with. RoBERTa drops attention weights too, which on a CPU
-# takes a third of the time.
-DROPOUT = {"hidden_dropout_prob": 0.1, "dropout": 0.1, "attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
+# What the families call dropout of hidden states and of attention. A head without a rate of its own takes the former.
+DROPOUT = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
+    *("embedding_dropout", "mlp_dropout"),
+)
 WARMUP = 0.06  # share of the updates, as RobBERT's die/dat recipe
 EVALUATION_BATCH = 64
 
@@ -59,7 +61,7 @@ class Outcome(ResultFile):
     where: ClassVar[str] = "finetuning-{task}/{key}.json"
 
     validation: float  # the task's metric
-    test: list[Prediction] | None  # a row each; None where the test split was not read
+    answers: dict[str, list[Prediction]]  # test set -> a row each; empty where none was read
     seconds: float
     updates: int
 
@@ -70,63 +72,81 @@ class Outcome(ResultFile):
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A pre-trained model to fine-tune: a folder or hub id, with its tokenizer."""
+    """A pre-trained model to fine-tune: a folder or hub id, with its tokenizer.
+
+    `random`: only its configuration and tokenizer are taken, its weights are drawn anew with the seed of each run.
+    """
 
     source: str
     tokenizer: PreTrainedTokenizerBase
+    random: bool = False
+    dropout: float | None = None  # of hidden states and attention; None: what the configuration says
 
 
 @dataclass
 class EncodedTask:
-    """A task's splits as one model reads them."""
+    """A task's splits and further test sets as one model reads them."""
 
     data: TaskData
-    splits: dict[str, Encoded]
+    sets: dict[str, Encoded]
 
     @classmethod
     def of(cls, data: TaskData, encoder: Encoder) -> "EncodedTask":
-        return cls(data, {split: encoder.encode(data.kind, data.splits[split], data.labels) for split in SPLITS})
+        return cls(data, {name: encoder.encode(data.kind, rows, data.labels) for name, rows in data.sets.items()})
 
     @cached_property
     def gold(self) -> dict[str, list[Prediction]]:
         column = "labels" if self.data.kind == "token_classification" else "label"
-        return {split: list(self.data.splits[split][column]) for split in SPLITS}
+        return {name: list(rows[column]) for name, rows in self.data.sets.items()}
 
     @cached_property
     def orders(self) -> dict[str, np.ndarray]:
         """Features from short to long: neighbours of like length need little padding."""
-        return {s: by_length([len(feature["input_ids"]) for feature in self.splits[s].features]) for s in SPLITS}
+        lengths = {name: [len(one["input_ids"]) for one in encoded.features] for name, encoded in self.sets.items()}
+        return {name: by_length(of_set) for name, of_set in lengths.items()}
 
-    def ordered(self, split: str) -> list[dict[str, Any]]:
-        """The model inputs of a split, from short to long."""
-        return [self.splits[split].features[i] for i in self.orders[split]]
+    def training(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """The model inputs of some rows of the training split, in the split's order."""
+        wanted, encoded = set(rows), self.sets["train"]
+        return [feature for feature, row in zip(encoded.features, encoded.rows, strict=True) if row in wanted]
 
-    def answers(self, split: str, numbers: Sequence[Any]) -> list[Prediction]:
+    def ordered(self, name: str) -> list[dict[str, Any]]:
+        """The model inputs of a set, from short to long."""
+        return [self.sets[name].features[i] for i in self.orders[name]]
+
+    def answers(self, name: str, numbers: Sequence[Any]) -> list[Prediction]:
         """A label per row, or a list of labels per sentence: that of each word's first piece.
 
-        numbers: the label that is likeliest for each feature of `ordered(split)`, or for each of its pieces.
+        numbers: the label that is likeliest for each feature of `ordered(name)`, or for each of its pieces.
         """
-        encoded, labels = self.splits[split], self.data.labels
-        of_feature = dict(zip(self.orders[split].tolist(), numbers, strict=True))
+        encoded, labels = self.sets[name], self.data.labels
+        of_feature = dict(zip(self.orders[name].tolist(), numbers, strict=True))
         if self.data.kind != "token_classification":
             return [labels[of_feature[feature]] for feature in range(len(of_feature))]
-        sentences: list[list[str]] = [[] for _ in self.gold[split]]
+        sentences: list[list[str]] = [[] for _ in self.gold[name]]
         for feature, (row, firsts) in enumerate(zip(encoded.rows, encoded.first_pieces, strict=True)):
             sentences[row].extend(labels[number] for number in of_feature[feature][firsts])
         return list(sentences)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """What did not fit the model, per split."""
-        return {split: dict(encoded.counts) for split, encoded in self.splits.items()}
+        """What did not fit the model, per set."""
+        return {name: dict(encoded.counts) for name, encoded in self.sets.items()}
 
 
-def fine_tune(pretrained: PretrainedModel, task: EncodedTask, hyper: HyperParameters, seed: int, test: bool) -> Outcome:
-    """Train on the train split, keep the best state by validation and, if asked, test it.
+def fine_tune(
+    pretrained: PretrainedModel,
+    task: EncodedTask,
+    hyper: HyperParameters,
+    seed: int,
+    rows: Sequence[int],
+    tests: Sequence[str],
+) -> Outcome:
+    """Train on the given rows of the training split, keep the best state by validation and answer the test sets named.
 
-    The head's weights, dropout and the order of examples follow from `seed` (the Trainer seeds the global
-    generators; nothing else here draws from them).
+    The head's weights (a control's weights altogether), dropout and the order of examples follow from `seed` (the
+    Trainer seeds the global generators; nothing else here draws from them).
     """
-    features = task.splits["train"].features
+    features = task.training(rows)
     batches = math.ceil(len(features) / hyper.batch_size)
     updates = max(1, round(hyper.epochs * math.ceil(batches / hyper.accumulation)))
     token_level = task.data.kind == "token_classification"
@@ -155,28 +175,27 @@ def fine_tune(pretrained: PretrainedModel, task: EncodedTask, hyper: HyperParame
         seconds = time.perf_counter() - started
         best = trainer.state.best_metric
         trainer.compute_metrics = None  # which knows the validation split only
-        tested = task.answers("test", trainer.predict(task.ordered("test")).predictions) if test else None
-        return Outcome(validation=best, test=tested, seconds=seconds, updates=trainer.state.global_step)
+        answers = {name: task.answers(name, trainer.predict(task.ordered(name)).predictions) for name in tests}
+        return Outcome(validation=best, answers=answers, seconds=seconds, updates=trainer.state.global_step)
 
 
 def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence[str], seed: int) -> PreTrainedModel:
-    """The pre-trained model with a new classification head. Raises `UserError` if it cannot be loaded."""
+    """The model with a new classification head. Raises `UserError` if it cannot be loaded."""
     family: Any = AutoModelForTokenClassification if token_level else AutoModelForSequenceClassification
+    # On a CPU the backward pass of PyTorch's fused attention is the slower one for short texts.
+    how = {"dtype": torch.float32, "attn_implementation": None if torch.cuda.is_available() else "eager"}
     set_seed(seed)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(pretrained.source, trust_remote_code=False)
-            config.update({name: rate for name, rate in DROPOUT.items() if hasattr(config, name)})
+            if pretrained.dropout is not None:
+                config.update({name: pretrained.dropout for name in DROPOUT if hasattr(config, name)})
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: number for number, label in enumerate(labels)}
+            if pretrained.random:
+                return family.from_config(config, trust_remote_code=False, **how)
             return family.from_pretrained(
-                pretrained.source,
-                config=config,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                # On a CPU the backward pass of PyTorch's fused attention is the slower one for short texts.
-                attn_implementation=None if torch.cuda.is_available() else "eager",
+                pretrained.source, config=config, use_safetensors=True, trust_remote_code=False, **how
             )
     except (OSError, ValueError, SafetensorError) as error:
         what = f"model '{pretrained.source}' cannot be loaded ({error})"

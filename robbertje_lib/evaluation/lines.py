@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from robbertje_lib.corpus.lines import Line
 from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
@@ -14,13 +17,18 @@ from robbertje_lib.models.length_batches import Integers
 from robbertje_lib.models.masked_lm import MaskedLM
 
 
-def held_out_lines(run: Run, count: int) -> list[str]:
-    """`count` lines (or all there are) drawn with the profile's seed from the held-out store, in document order."""
+def held_out_lines(run: Run, count: int) -> list[Line]:
+    """`count` lines (or all there are) drawn with the profile's seed from the held-out store, in document order.
+
+    Whole lines: what the store has in several rows, as it is longer than the run's own models take, is joined again.
+    """
     if not run.paths.held_out.is_dir():
         raise UserError(f"no held-out lines in {run.paths.held_out}; run notebook 10_corpus first")
-    text = open_store(run.paths.held_out)["text"]
-    drawn = np.random.default_rng(run.profile.seed).choice(len(text), min(count, len(text)), replace=False)
-    return [text[int(i)] for i in np.sort(drawn)]
+    store = open_store(run.paths.held_out)
+    columns = zip(store["line"], store["text"], store["document_id"], strict=True)
+    rows = [list(group) for _, group in groupby(columns, key=itemgetter(0))]
+    drawn = np.random.default_rng(run.profile.seed).choice(len(rows), min(count, len(rows)), replace=False)
+    return [Line("".join(text for _, text, _ in rows[i]), rows[i][0][2]) for i in np.sort(drawn)]
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,35 @@
 """Pseudo-perplexity (PPPL): how well a masked language model predicts each token of held-out text from the rest.
 
-Three ways to count, from the same forward passes:
+Four ways to count:
 
 `corpus`         Salazar et al. 2020, eq. 4: exp(-1/N * sum of log P(token | all others)), N tokens in the corpus.
-`per_line_mean`  the paper's library (iPieter/universal-distillation): exp of the mean over lines of a line's mean.
-                 Left out of that variant here: it also scored the newline at the end of each line, dropped lines of
-                 10 characters or fewer, and cut lines at 512 tokens.
+`as_published`   the paper's library, exactly: the module `as_published`.
+`per_line_mean`  its mean of means, of the tokens that `corpus` counts: exp of the mean over lines of a line's mean.
 `word_l2r`       Kauf and Ivanova 2023: the later pieces of the same word are masked too, so that a long word is not
                  given away by its own tail. It matters for Dutch, where compounds are one word.
+
+All but `as_published` come from the same forward passes; it takes passes of its own where its rules make a difference.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from robbertje_lib.distillation.batching import TokenStore
+from robbertje_lib.evaluation.as_published import LibraryScores, library_scores
 from robbertje_lib.evaluation.lines import Windows, cut_lines, held_out_lines
 from robbertje_lib.experiment.results.pseudo_perplexity import (
+    UNIGRAM,
     ModelPseudoPerplexity,
     PseudoPerplexityResult,
     TokenLogProbs,
 )
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import evaluated_models, load_evaluated
+from robbertje_lib.models.length_batches import Integers
 from robbertje_lib.models.log_probs import TOKENS_PER_BATCH, Floats, Queries, Report, token_log_probs
 from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision
 
@@ -37,6 +41,7 @@ class TokenScores:
     tokens: Windows
     log_prob: Floats  # natural log, the token masked alone
     log_prob_l2r: Floats  # natural log, the later pieces of its word masked too
+    published: LibraryScores
     precision: ScoringPrecision
     seconds: float
 
@@ -47,13 +52,17 @@ class TokenScores:
         return np.column_stack([np.bincount(index, -values), np.bincount(index)])
 
     def summary(self) -> ModelPseudoPerplexity:
-        """The three pseudo-perplexities and sizes. `word_l2r_per_word` is for models that cut words otherwise."""
+        """The pseudo-perplexities and sizes. `word_l2r_per_word` is for models that cut words otherwise."""
         lines, l2r = self.by_line(), self.by_line(l2r=True)
         (nats, count), (nats_l2r, _) = lines.sum(0), l2r.sum(0)
         words = len(np.unique(np.column_stack([self.tokens.line, self.tokens.word_index]), axis=0))
         return ModelPseudoPerplexity(
             corpus=float(np.exp(nats / count)),
             per_line_mean=float(np.exp((lines[:, 0] / lines[:, 1]).mean())),
+            as_published=self.published.pseudo_perplexity,
+            as_published_lines=len(self.published.means),
+            as_published_dropped=self.published.dropped,
+            as_published_cut=self.published.cut,
             word_l2r=float(np.exp(nats_l2r / count)),
             word_l2r_per_word=float(np.exp(l2r[:, 0].sum() / words)),
             lines=len(lines),
@@ -65,11 +74,12 @@ class TokenScores:
             precision=self.precision,
         )
 
-    def table(self, model: str) -> pa.Table:
-        """A row a token, under the name of the model."""
+    def table(self, model: str, documents: Sequence[str]) -> pa.Table:
+        """A row a token, under the name of the model. documents: of each line."""
         return pa.table(
             {
                 "model": pa.array([model] * len(self.log_prob)).dictionary_encode(),
+                "document": pa.array([documents[line] for line in self.tokens.line]).dictionary_encode(),
                 "line": self.tokens.line,
                 "position": self.tokens.line_position,
                 "token_id": self.tokens.token_id,
@@ -87,10 +97,10 @@ def pseudo_perplexity(
     precision: ScoringPrecision = "float32",
     progress: Report | None = None,
 ) -> TokenScores:
-    """Score every real token of `lines` once, special tokens excluded.
+    """Score every real token of `lines` once, special tokens excluded, and `lines` as the paper's library does.
 
     The result depends on neither `tokens_per_batch` (positions in a forward pass) nor padding. Raises
-    `UserError` if no line holds a token to score.
+    `UserError` if no line holds a token to score, or if all are too short for the library.
     """
     start = time.perf_counter()
     tokens = cut_lines(model, lines)
@@ -105,19 +115,19 @@ def pseudo_perplexity(
     log_probs = token_log_probs(model, tokens.sequences, queries, tokens_per_batch, precision, progress)
     log_prob, log_prob_l2r = log_probs[: len(alone)], log_probs[: len(alone)].copy()
     log_prob_l2r[extra] = log_probs[len(alone) :]
-    return TokenScores(tokens, log_prob, log_prob_l2r, precision, time.perf_counter() - start)
+    published = library_scores(model, lines, tokens, log_prob, tokens_per_batch, precision, progress)
+    return TokenScores(tokens, log_prob, log_prob_l2r, published, precision, time.perf_counter() - start)
 
 
-def unigram_pseudo_perplexity(store: TokenStore, scores: TokenScores, model: MaskedLM) -> float:
-    """PPPL of the add-one unigram model of a token store: what knowing no context is worth.
+def unigram_log_probs(store: TokenStore, token_id: Integers, model: MaskedLM) -> Floats:
+    """What knowing no context is worth: log-probabilities of tokens by the add-one unigram model of a token store.
 
-    Scored on the tokens of `scores`, normalised as `corpus`. Special tokens are not counted as words.
+    `token_id`: (n_tokens,); result: (n_tokens,), natural log. Special tokens are not counted as words.
     """
     size = len(model.tokenizer)
     counts = store.counts(size).astype(float)
     counts[sorted(model.special_ids())] = -1  # so that add-one leaves them no probability
-    log_probs = np.log(counts[scores.tokens.token_id] + 1) - np.log((counts + 1).sum())
-    return float(np.exp(-log_probs.mean()))
+    return np.log(counts[token_id] + 1) - np.log((counts + 1).sum())
 
 
 def score_models(
@@ -128,16 +138,20 @@ def score_models(
     `also` names further masked language models to score, folders or hub ids with spaces between them.
     """
     settings = run.profile.pseudo_perplexity
-    lines = held_out_lines(run, settings.lines)
+    drawn = held_out_lines(run, settings.lines)
+    lines, documents = [line.text for line in drawn], [line.document for line in drawn]
     models: dict[str, ModelPseudoPerplexity] = {}
     tables: list[pa.Table] = []
     for name in [*evaluated_models(run), *also.split()]:
         model = load_evaluated(run, name)
         scores = pseudo_perplexity(model, lines, settings.tokens_per_batch, precision, progress)
         if not models:  # the teacher, whose tokenizer made the token store
-            unigram = unigram_pseudo_perplexity(TokenStore(run.paths.corpus(*run.profile.arms[0])), scores, model)
+            counted = TokenStore(run.paths.corpus(*run.profile.arms[0]))
+            alone = unigram_log_probs(counted, scores.tokens.token_id, model)
+            unigram = replace(scores, log_prob=alone, log_prob_l2r=alone).table(UNIGRAM, documents)
+            of_teacher = len({documents[line] for line in scores.tokens.line})
         models[name] = summary = scores.summary()
-        tables.append(scores.table(name))
+        tables.append(scores.table(name, documents))
         progress(f"{name}: PPPL {summary.corpus:,.1f}, {summary.tokens:,} tokens in {summary.seconds:.1f} s")
     teacher, floor = models["teacher"], None
     if run.profile.text == "known_answer":  # text whose every conditional we know
@@ -146,14 +160,15 @@ def score_models(
         floor = truth.floor(lines, run.profile.gender_bias.planted_strength)
     result = PseudoPerplexityResult(
         lines=teacher.lines,
+        documents=of_teacher,
         tokens=teacher.tokens,
         windowed=teacher.windowed,
         dropped=teacher.dropped,
         models=models,
-        unigram=unigram,
+        unigram=float(np.exp(-alone.mean())),
         floor=floor["corpus"] if floor else None,
         floor_per_line_mean=floor["per_line_mean"] if floor else None,
     )
-    TokenLogProbs.write(run, pa.concat_tables(tables))
+    TokenLogProbs.write(run, pa.concat_tables([*tables, unigram]))
     result.write(run)
     return result

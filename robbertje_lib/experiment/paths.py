@@ -114,7 +114,7 @@ class RunPaths:
         return self.run / "corpus" / selection / arm
 
     def model(self, name: str) -> Path:
-        """A model folder in the Hugging Face layout, tokenizer included: `teacher` or a student's name."""
+        """A folder in the Hugging Face layout, tokenizer included: the teacher, a student, a replicate (`merged.2`)."""
         return self.run / "models" / name
 
     def onnx(self, name: str) -> Path:

@@ -12,11 +12,13 @@ import operator
 import os
 import re
 import reprlib
+import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
+import numpy as np
 import yaml
 from pydantic import (
     AfterValidator,
@@ -51,14 +53,15 @@ NotNegative = Annotated[float, Field(ge=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, torch and transformers all take
 MOST_SEEDS = 1000  # more is a slip
+Replicates = Annotated[int, Field(gt=0, le=MOST_SEEDS)]
 # Students, tasks and profiles name files; a shape and a recipe appear in tables.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 
 
 def _distinct(values: Sequence[Any]) -> Sequence[Any]:
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
-        raise ValueError(f"{twice[0]!r} is listed twice; list it once")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{'null' if value is None else repr(value)} is listed twice; list it once")
     return values
 
 
@@ -66,6 +69,20 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
         raise ValueError(f"range [{bounds[0]:g}, {bounds[1]:g}] is upside down; give the lower bound first")
     return bounds
+
+
+def _sizes(size: Any) -> Any:
+    """One size stands for the list that holds it alone; several are kept in ascending order, each once."""
+    if size == []:
+        raise ValueError("is empty; give a size, or null for all")
+    if isinstance(size, list):
+        return _ascending(_distinct(size)) if all(one is None or type(one) is int for one in size) else size
+    return [size]
+
+
+def _ascending(sizes: Sequence[int | None]) -> list[int | None]:
+    """None, which is all there is, comes last."""
+    return sorted(sizes, key=lambda size: (size is None, size or 0))
 
 
 def _counted(seeds: Any) -> Any:
@@ -122,11 +139,13 @@ class Corpus(Section):
     sources: list[str] = Field(min_length=1)
     arms: Annotated[list[Name], AfterValidator(_distinct)] = Field(min_length=1)  # built for every selection
     arm_megabytes: Annotated[float, Field(gt=0), Scaled(0.02)]  # text each arm may take
+    # `sentences`: cut at the ends of sentences; `source`: the lines of the source as they are, such as OSCAR's.
+    lines: Literal["sentences", "source"] = "sentences"
     merge_probability: Fraction = 0.5  # of a document's next line to join the current one, in arms that merge
     selections: Annotated[list[Literal["head", "same_lines"]], AfterValidator(_distinct)] = Field(
         default=["head"], min_length=1
     )
-    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the text, in whole documents
+    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1  # of the text, in whole books or files
     sample_lines: Positive = 10  # kept of each arm to be shown
 
     @field_validator("sources")
@@ -147,6 +166,13 @@ class Corpus(Section):
             if arm in NO_ARMS:
                 raise ValueError(f"'{arm}' is reserved; rename the arm")
         return arms
+
+    @model_validator(mode="after")
+    def _lines_that_can_be_judged(self) -> Self:
+        """Text that comes with the project is cleaned sentence by sentence, by faults that a paragraph may have."""
+        if self.lines == "source" and (curated := [source for source in self.sources if source in catalogue()]):
+            raise ValueError(f"lines: 'source' does not go with the source '{curated[0]}'; say sentences")
+        return self
 
     def own_files(self) -> list[Path]:
         """The user's own files among the sources, those in folders included, in a fixed order."""
@@ -265,6 +291,10 @@ class Recipe(Section):
     masking: Literal["smoothed", "uniform"]  # smoothed: drawn with weight count^-0.7
     kl_positions: Literal["all", "masked"]
     minimum_tokens: Annotated[int, Field(ge=0)]  # sequences shorter than this, specials included, are dropped
+    # `random`: sequences are drawn anew every epoch, as the released models'; `document`: neighbours in the text stay
+    # neighbours, within a batch and from one to the next.
+    order: Literal["random", "document"] = "random"
+    precision: Literal["auto", "float32"] = "auto"  # `auto`: what is fastest on the machine at hand
     batching: Literal["sequences", "tokens"]  # what `batch_size` and `update_size` count
     batch_size: Positive  # per forward pass
     update_size: Positive  # per optimizer update
@@ -282,8 +312,9 @@ class Recipe(Section):
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the tokens
     mask_smoothing: NotNegative = 0.7  # the exponent of `smoothed`
     dropout: Fraction = 0.1
-    amount: Annotated[int, Field(gt=0), Scaled(1)]  # how many of `amount_unit` to train on
-    amount_unit: Literal["tokens", "updates", "sequences"]
+    # How many of `amount_unit` to train on. Epochs are passes over text that a budget has made shorter already.
+    amount: Annotated[int, Field(gt=0), Scaled(1)]
+    amount_unit: Literal["tokens", "updates", "sequences", "epochs"]
     equal_pairs: list[tuple[str, str]] = Field(default=[], strict=False)  # FairDistillation: averaged teacher logits
 
     @model_validator(mode="after")
@@ -294,7 +325,13 @@ class Recipe(Section):
 
 
 LAST_STAGE = "90_claims_and_figures"  # which reads all others
+CONTROL = "random_"  # begins the name of a control: random weights in the shape of a model
 RELEASED = "released"  # stands where the recipe does, for students that are not ours
+# Names in tables and files that are no student's: `unigram` and what follows it are models without a network.
+RESERVED = (
+    *("teacher", "tokenizer", "unigram"),
+    *("majority", "word_tag", "word_list", "tf_idf", "bigram_rule", "shared_ngrams"),
+)
 
 
 class Student(Section):
@@ -306,6 +343,9 @@ class Student(Section):
     revision: Revision = Field(default=None, validate_default=True, exclude_if=lambda value: value is None)
     recipe: str = Field(default=RELEASED, validate_default=True)
     selection: Literal["head", "same_lines"] = "head"
+    # The recipe's own, where it is another for this student alone, as the paper's for its shuffled one.
+    update_size: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
+    replicates: Replicates | None = None  # how often it is distilled, where that is not as often as the profile says
 
     @field_validator("recipe")
     @classmethod
@@ -317,6 +357,10 @@ class Student(Section):
             )
         return recipe
 
+    def one(self, mode: str = "python") -> dict[str, Any]:
+        """What one distillation follows from: everything but how many there are."""
+        return self.model_dump(mode=mode, exclude={"replicates"})
+
     @property
     def released(self) -> HubTeacher | None:
         """Where the weights come from, if they are not trained here."""
@@ -324,33 +368,51 @@ class Student(Section):
 
 
 class PseudoPerplexity(Section):
-    """Pseudo-perplexity on held-out text: how many lines, and how many resamples an interval is drawn from."""
+    """Pseudo-perplexity on held-out text."""
 
     lines: Annotated[int, Field(gt=0), Scaled(20)]  # drawn from the held-out documents
     tokens_per_batch: Positive = 2048  # positions in a forward pass; tens of thousands suit a GPU
-    bootstrap: Positive = 1000  # resamples
 
 
 class TaskSettings(Section):
-    """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all."""
+    """One fine-tuning task: where its examples come from, and the most of each split, in examples; None takes all.
+
+    `train` is one size or several; `[50, null]` is 50 and all. A budget shrinks numbers, and leaves all as it is.
+    """
 
     data: str  # where the examples come from, such as `bol_reviews`, `held_out` or `known_answer`
-    train: Annotated[int | None, Field(gt=0), Scaled(60)] = None
+    # Several sizes give a learning curve; the largest is what claims are about first.
+    train: Annotated[list[Positive | None], BeforeValidator(_sizes), Scaled(60)] = [None]
     validation: Annotated[int | None, Field(gt=0), Scaled(40)] = None
     test: Annotated[int | None, Field(gt=0), Scaled(60)] = None
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool] = {}  # `file` is one of the user's own
+
+    @field_validator("options")
+    @classmethod
+    def _file_at_hand(cls, options: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+        file = str(options.get("file", "."))
+        if "file" in options and not (is_there(file) and Path(file).is_file()):
+            raise ValueError(f"no file '{file}'; name one that is there")
+        return options
+
+    def own_files(self) -> list[Path]:
+        """The user's own file, where the task reads one."""
+        return [Path(str(self.options["file"]))] if "file" in self.options else []
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        """The most examples of each split."""
+        return {"train": self.train[-1], "validation": self.validation, "test": self.test}
 
 
 class Finetuning(Section):
     """How every model is fine-tuned on every task: a random search per model, then a run a seed."""
 
     tasks: dict[str, TaskSettings] = Field(min_length=1)
-    # The seeds themselves, or how many: 5 for 1 to 5.
-    seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(min_length=1)
+    # The seeds themselves, or how many: 5 for 1 to 5. A seed a replicate is the better use of the time.
+    seeds: Annotated[list[Seed], BeforeValidator(_counted), AfterValidator(_distinct)] = Field(
+        default=[1], min_length=1
+    )
     epochs: Rate = 3.0
     batch_size: Positive = 16  # examples
     trials: Positive = 1  # random-search draws per model, judged on the validation split
@@ -360,6 +422,7 @@ class Finetuning(Section):
         default=(0.01, 0.01), strict=False
     )
     accumulation: list[Positive] = Field(default=[1], min_length=1)  # batches an update, one drawn per trial
+    dropout: Fraction | None = None  # of hidden states and attention; None: the model's own
     early_stopping: Annotated[int, Field(ge=0)] = 0  # evaluations without improvement; 0 is off
     evaluations: Positive = 1  # on the validation split, per run
 
@@ -378,9 +441,18 @@ class GenderBias(Section):
     """The probes for gender bias."""
 
     templates: list[Annotated[str, AfterValidator(check_template)]] = Field(min_length=1)
-    permutations: Positive = 10_000  # a test of two models' bias
     planted_strength: Fraction = 1.0  # of the bias in known-answer Dutch; 0 plants none
     crows_pairs: Annotated[int, Field(ge=0), Scaled(40)] = 262  # gender pairs scored, on real text; 0 scores none
+
+
+class SmallestDifferences(Section):
+    """The smallest difference of interest, in each unit: a smaller one is no evidence, whichever way it points."""
+
+    score: Rate = 0.01  # accuracy or F1, 0 to 1
+    nats: Rate = 0.01  # per token
+    speed: Rate = 0.01  # natural logarithm of a ratio: 1 %
+    bias: Rate = 0.1  # share of the teacher's
+    trade_off: Rate = 0.03  # the score that a student may lose against its teacher and still be "as good"
 
 
 class Significance(Section):
@@ -389,7 +461,7 @@ class Significance(Section):
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05  # of Holm's adjusted p
     permutations: Positive = 10_000  # a permutation test
     bootstrap: Positive = 2000  # resamples an interval is drawn from
-    equivalence_margin: Rate = 0.01  # accuracies or F1 closer than this count as alike
+    smallest: SmallestDifferences = SmallestDifferences()
 
 
 class Efficiency(Section):
@@ -411,11 +483,12 @@ class Profile(Section):
     description: str
     text: Literal["real", "known_answer"]  # what may be concluded; stamped on every figure
     seed: Seed
+    replicates: Replicates = 1  # distillations of each student, alike but for chance
     corpus: Corpus
     tokenizer: Tokenizer
     teacher: Teacher
-    shapes: dict[str, Shape]
-    recipes: dict[str, Recipe]
+    shapes: dict[Name, Shape]
+    recipes: dict[Name, Recipe]
     students: dict[Name, Student] = Field(min_length=1)
     pseudo_perplexity: PseudoPerplexity
     finetuning: Finetuning
@@ -433,8 +506,12 @@ class Profile(Section):
     def _misfits(self) -> Iterator[str]:
         """What does not fit together, each in a line."""
         for name, student in self.students.items():
-            if name in {"teacher", "tokenizer"}:
+            if name in RESERVED or name.startswith(CONTROL):
                 yield f"students: '{name}' is reserved; rename the student"
+            if student.released and (student.replicates or 1) > 1:
+                yield f"students.{name}.replicates: a released student is there once; leave it out"
+            if student.released and student.update_size:
+                yield f"students.{name}.update_size: a released student is not trained; leave it out"
             for kind, wanted, known in (
                 ("shape", student.shape, self.shapes),
                 ("recipe", student.recipe, [RELEASED] if student.released else self.recipes),
@@ -448,11 +525,19 @@ class Profile(Section):
                 nearest = did_you_mean(student.arm, self.corpus.arms)
                 yield f"students.{name}.arm: '{student.arm}' is not listed in corpus.arms; {nearest}"
             recipe, named = self.recipes[student.recipe], self.shapes[student.shape].teacher_layers
+            if student.update_size and student.update_size < recipe.batch_size:
+                yield f"students.{name}.update_size: below the recipe's batch_size {recipe.batch_size}; raise it"
             if recipe.initialisation == "teacher_layers" and not named:
                 copies = f"recipe '{student.recipe}' copies teacher layers; name them"
                 yield f"shapes.{student.shape}.teacher_layers: {copies}"
             if recipe.minimum_tokens > self.tokenizer.maximum_length:
                 yield f"recipes.{student.recipe}.minimum_tokens: above tokenizer.maximum_length; lower it"
+        if "teacher" in self.shapes:
+            yield "shapes: 'teacher' is reserved; rename the shape"
+        for shape in self.shapes if self.finetuning.dropout is None else ():
+            of_shape = [of for of in self.students.values() if of.shape == shape and not of.released]
+            if len({self.recipes[student.recipe].dropout for student in of_shape}) > 1:  # they share a control
+                yield f"finetuning.dropout: recipes of shape {shape} differ in dropout; name one for all"
         if isinstance(self.teacher, TeacherTraining):
             yield from self._misfits_of_teacher(self.teacher)
         for task, settings in self.finetuning.tasks.items():
@@ -490,21 +575,84 @@ class Profile(Section):
         """What the text is, and thereby what may be concluded."""
         return "real Dutch" if self.text == "real" else "known-answer Dutch, not a replication"
 
+    def replicates_of(self, student: str) -> list[str]:
+        """The models that a student is: `merged`, and for further distillations `merged.2`, `merged.3`, and so on."""
+        settings = self.students[student]
+        count = 1 if settings.released else settings.replicates or self.replicates
+        return [student, *(f"{student}.{number}" for number in range(2, count + 1))]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """What is compared -> its models: the teacher, and each student with its replicates."""
+        return {"teacher": ["teacher"], **{student: self.replicates_of(student) for student in self.students}}
+
     @property
     def models(self) -> list[str]:
-        """Every model that is evaluated, teacher first."""
-        return ["teacher", *self.students]
+        """Every model that is evaluated, teacher first, the replicates of a student together."""
+        return [model for models in self.groups.values() for model in models]
 
     @property
     def trained(self) -> list[str]:
-        """The students that are distilled here, in their order."""
-        return [name for name, student in self.students.items() if not student.released]
+        """The models that are distilled here: first every student once, then again, so that arms take turns."""
+        models = [model for model in self.models if model != "teacher" and not self.released(model)]
+        return sorted(models, key=self.replicate_of)
+
+    @staticmethod
+    def student_of(model: str) -> str:
+        """The student that a model is a distillation of: `merged` of `merged.2`; the teacher stays the teacher."""
+        return model.partition(".")[0]
+
+    @staticmethod
+    def replicate_of(model: str) -> int:
+        """Which of a student's distillations a model is, from 1."""
+        return int(model.partition(".")[2] or 1)
+
+    def seed_of(self, model: str) -> int:
+        """The seed of a model's training: initial weights where they are random, order, masks and dropout.
+
+        The teacher's is the profile's own. That of a distillation follows from it, the student's name and the number of
+        the replicate: tests take all distillations for independent, so no two share what chance gives them.
+        """
+        if model == "teacher":
+            return self.seed
+        return derived_seed(self.seed, self.student_of(model), self.replicate_of(model))
+
+    def recipe_of(self, student: str) -> Recipe:
+        """How a student (or one of its models) is trained: its recipe, with an update size of its own if it has one."""
+        settings = self.students[self.student_of(student)]
+        changed = {"update_size": settings.update_size} if settings.update_size else {}
+        return self.recipes[settings.recipe].model_copy(update=changed)
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """Control -> a model whose shape it has, with random weights: one for each shape, the teacher's too."""
+        controls = {f"{CONTROL}teacher": "teacher"}
+        for name, student in self.students.items():
+            controls.setdefault(f"{CONTROL}{student.shape}", name)
+        return controls
+
+    def control_of(self, group: str) -> str:
+        """The control of the teacher, or of a student."""
+        return f"{CONTROL}{'teacher' if group == 'teacher' else self.students[group].shape}"
+
+    def finetuning_seeds(self, model: str) -> list[int]:
+        """The seeds of a model's fine-tuning runs, no other model's: runs of two models are not paired.
+
+        Each follows from one of `finetuning.seeds`, the name and a number. What is there once (teacher, control,
+        student of one replicate) has as many runs as the most replicated student, and two at the least, as one says
+        nothing of how much runs differ. Seeds given to notebook 50 by hand are taken as they are, by all models alike.
+        """
+        name, given = self.student_of(model), self.finetuning.seeds
+        once = name not in self.students or len(self.replicates_of(name)) == 1
+        runs = max(2 if len(given) == 1 else 1, *(len(models) for models in self.groups.values()))
+        numbers = range(1, runs + 1) if once else [self.replicate_of(model)]
+        return [derived_seed(seed, name, number) for number in numbers for seed in given]
 
     def released(self, model: str) -> HubTeacher | None:
         """Where one of `models` was released, or None if it is trained here."""
         if model == "teacher":
             return self.teacher if isinstance(self.teacher, HubTeacher) else None
-        return self.students[model].released
+        return self.students[self.student_of(model)].released
 
     @property
     def arms(self) -> list[tuple[str, str]]:
@@ -529,12 +677,19 @@ class Profile(Section):
     def digest(self, *sections: str) -> str:
         """SHA-256 of the named sections (all of them if none is named), for provenance and reruns.
 
-        A section is a path such as `tokenizer` or `students.merged`.
+        A section is a path such as `tokenizer` or `students.merged`; of a student, without how often it is distilled,
+        which says nothing of one distillation.
         """
         content = self.model_dump(mode="json")
         if sections:
+            content["students"] = {name: student.one(mode="json") for name, student in self.students.items()}
             content = {section: functools.reduce(operator.getitem, section.split("."), content) for section in sections}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def derived_seed(seed: int, name: str, number: int) -> int:
+    """The seed of the `number`-th run of what has this name: no other name or number has the same."""
+    return int(np.random.SeedSequence([seed, number, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 def load_profile(name: str, budget: float | None = None) -> Profile:
@@ -607,7 +762,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`raw` with the user's own files and folders (text and models) taken from `folder`, that of the profile.
+    """`raw` with the user's own files and folders (text, models, a task's file) taken from `folder`, the profile's.
 
     What has another form than expected stays as it is, for the validation to tell.
     """
@@ -618,6 +773,12 @@ def beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     for model in [raw.get("teacher"), *(students.values() if isinstance(students, dict) else [])]:
         if isinstance(model, dict) and isinstance(model.get("hub"), str) and is_folder(model["hub"]):
             model["hub"] = _absolute(model["hub"], folder)
+    finetuning = raw.get("finetuning")
+    tasks = finetuning.get("tasks") if isinstance(finetuning, dict) else None
+    for task in tasks.values() if isinstance(tasks, dict) else ():
+        options = task.get("options") if isinstance(task, dict) else None
+        if isinstance(options, dict) and isinstance(options.get("file"), str):
+            options["file"] = _absolute(options["file"], folder)
     return raw
 
 
@@ -666,7 +827,7 @@ def scale(section: Any, budget: float) -> Any:
     """A copy of `section` in which every `Scaled` field is multiplied by `budget`, down to its minimum."""
     if isinstance(section, dict):
         return {key: scale(value, budget) for key, value in section.items()}
-    if not isinstance(section, Section):
+    if not isinstance(section, Section) or getattr(section, "amount_unit", None) == "epochs":
         return section
     changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
@@ -675,10 +836,16 @@ def scale(section: Any, budget: float) -> Any:
         if scaled is None:
             changed[name] = scale(value, budget)
         elif value is not None:
-            # A value already below the floor stays: a budget only ever shrinks.
-            target = max(value * budget, min(scaled.minimum, value))
-            changed[name] = round(target) if isinstance(value, int) else target
+            # A value already below the floor stays: a budget only ever shrinks. Sizes that become one are one.
+            changed[name] = _scaled(value, budget, scaled.minimum)
     return section.model_copy(update=changed)
+
+
+def _scaled(value: Any, budget: float, minimum: int | float) -> Any:
+    if isinstance(value, list):
+        return _ascending(list({None if one is None else _scaled(one, budget, minimum) for one in value}))
+    target = max(value * budget, min(minimum, value))
+    return round(target) if isinstance(value, int) else target
 
 
 def _explain(error: Any) -> str:

@@ -28,9 +28,10 @@ Row = dict[str, Any]
 def task_examples(task: str, sizes: Mapping[str, int], seed: int, bias_strength: float = 1.0) -> dict[str, list[Row]]:
     """Rows of each split, `sizes[split]` of them, from documents of the split's own.
 
-    dbrd: example_id, text, label; die_dat: and document_id; ner, pos: example_id, tokens, labels; sick_nl:
-    example_id, text, text_pair, label. No two rows of a task have the same text, within or across splits, and
-    the test split does not depend on the size of the others. Raises `UserError` for an unknown task.
+    dbrd: example_id, text, label; die_dat: and cluster; ner, pos: example_id, tokens, labels, cluster; sick_nl:
+    example_id, text, text_pair, label. A cluster is the document that a sentence is from. No two rows of a task have
+    the same text, within or across splits, and the test split does not depend on the size of the others. Raises
+    `UserError` for an unknown task.
     """
     if task not in _TASKS:
         raise UserError(f"no task '{task}' in known-answer Dutch: {did_you_mean(task, _TASKS)}")
@@ -82,22 +83,22 @@ def _relative_pronouns(seed: list[int], bias_strength: float) -> Iterator[Row]:
         for t, slot in enumerate(sentence.slots):
             if slot == "relative" and sentence.tokens[t] == wanted:
                 tokens = [*sentence.tokens[:t], "<mask>", *sentence.tokens[t + 1 :]]
-                yield {"document_id": document.id, "text": " ".join(tokens), "label": wanted}
+                yield {"cluster": document.id, "text": " ".join(tokens), "label": wanted}
                 wanted = "dat" if wanted == "die" else "die"
                 break
 
 
 def _entities(seed: list[int], bias_strength: float) -> Iterator[Row]:
     rng = np.random.default_rng([*seed, 1])
-    for _, sentence in _sentences(seed, bias_strength):
+    for document, sentence in _sentences(seed, bias_strength):
         if set(sentence.entities) != {"O"} or rng.random() < PLAIN_SHARE:
-            yield {"tokens": list(sentence.tokens), "labels": list(sentence.entities)}
+            yield {"cluster": document.id, "tokens": list(sentence.tokens), "labels": list(sentence.entities)}
 
 
 def _parts_of_speech(seed: list[int], bias_strength: float) -> Iterator[Row]:
-    for _, sentence in _sentences(seed, bias_strength):
+    for document, sentence in _sentences(seed, bias_strength):
         if len(sentence.tokens) >= MINIMUM_TOKENS:
-            yield {"tokens": list(sentence.tokens), "labels": list(sentence.upos)}
+            yield {"cluster": document.id, "tokens": list(sentence.tokens), "labels": list(sentence.upos)}
 
 
 def _pairs(seed: list[int], _: float) -> Iterator[Row]:

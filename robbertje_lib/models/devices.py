@@ -32,11 +32,14 @@ class Precision:
         return torch.bfloat16 if self.name == "bf16" else torch.float32
 
 
-def choose_precision(device: torch.device) -> Precision:
+def choose_precision(device: torch.device, wanted: Literal["auto", "float32"] = "auto") -> Precision:
     """bf16 where the hardware multiplies it natively and a measurement shows that it pays; says why.
 
-    `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides instead if it is set. Raises `UserError` for another value.
+    A recipe that wants float32 has it. Else `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides if it is set. Raises
+    `UserError` for another value.
     """
+    if wanted == "float32":
+        return Precision("fp32", "the recipe says so")
     if asked := os.environ.get("ROBBERTJE_PRECISION"):
         if asked not in ("fp32", "bf16"):
             raise UserError(f"ROBBERTJE_PRECISION {asked}: choose fp32 or bf16")

@@ -1,4 +1,4 @@
-"""The models that a run evaluates: its teacher and students, trained here or released on the hub."""
+"""The models that a run evaluates: teacher, students and their replicates, trained here or released on the hub."""
 
 from pathlib import Path
 

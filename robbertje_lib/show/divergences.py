@@ -1,7 +1,7 @@
 """Where this companion differs from the paper, by how much, and why: `DIVERGENCES.md` and its tables.
 
 The reasons are written by hand, in `data/divergences.yaml`; sizes and distances come from the results of a run, and
-what stands around the tables from `data/divergences.md.j2`.
+what stands around the tables from `data/divergences.md.j2` and `data/verdicts.md`.
 `python -m robbertje_lib.show.divergences PROFILE [--budget B]` writes the file anew.
 """
 
@@ -16,8 +16,7 @@ import pandas as pd
 import yaml
 
 from robbertje_lib.conclusions import published
-from robbertje_lib.conclusions.comparisons import PSEUDO_PERPLEXITY
-from robbertje_lib.conclusions.published import agreement
+from robbertje_lib.conclusions.distances import distances_to_teacher
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
@@ -27,15 +26,16 @@ from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.experiment.results.corpus import ArmResult
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
-from robbertje_lib.experiment.results.finetuning import TaskScores
-from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
+from robbertje_lib.experiment.results.finetuning import TEST, TaskScores
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY, PseudoPerplexityResult
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.figure_style import label, stamp
 from robbertje_lib.show.tables.claims import claims_table, setting_table
-from robbertje_lib.show.tables.formatting import bounds
+from robbertje_lib.show.tables.formatting import MISSING, bounds
+from robbertje_lib.show.tables.significance import carry_over_table
 
 FILE = paths.PROJECT / "DIVERGENCES.md"
 
@@ -86,7 +86,14 @@ def _sizes(run: Run) -> Iterator[tuple[str, int, published.Published]]:
         for name in (name for name in ("teacher", "non_shuffled", "bort") if name in models):
             yield f"parameters of {label(name)}", models[name].parameters, paper(name, "parameters")
     yield "held-out lines scored", PseudoPerplexityResult.read(run).lines, paper("held-out", "lines")
-    yield "fine-tuning runs per score", len(profile.finetuning.seeds), paper("fine-tuning", "seeds")
+    if profile.trained:
+        yield (
+            "distillations per student",
+            min(len(profile.replicates_of(s)) for s in profile.students),
+            paper("student", "runs"),
+        )
+    runs = min(len(models) * len(profile.finetuning_seeds(models[0])) for models in profile.groups.values())
+    yield "fine-tuning runs per score", runs, paper("fine-tuning", "seeds")
     for task in ("dbrd", "sick_nl"):
         if TaskScores.exists(run, task=task):
             test = TaskScores.read(run, task=task).counts.examples["test"]
@@ -96,22 +103,21 @@ def _sizes(run: Run) -> Iterator[tuple[str, int, published.Published]]:
 def cells_table(run: Run) -> pd.DataFrame:
     """Student minus teacher in each cell of the paper's table: the paper's distance, ours, and whether they agree.
 
-    Scores are in points, pseudo-perplexity in nats per token, where student minus teacher is the logarithm of the ratio
-    of perplexities. What agreement is, `agreement` says. Students that the paper does not have are left out. On
-    known-answer Dutch nothing is compared. Raises `UserError` if `significance.json` is missing.
+    Scores are in points, pseudo-perplexity, counted as the paper does, in nats per token, where student minus teacher
+    is the logarithm of the ratio. What agreement is, `agreement` says. Students that the paper does not have are left
+    out. On known-answer Dutch nothing is compared. Raises `UserError` if `significance.json` or
+    `pseudo_perplexity.json` is missing.
     """
-    comparisons, evidence = SignificanceResult.read(run).comparisons, run.profile.text == "real"
+    compared = distances_to_teacher(run.profile, SignificanceResult.read(run), PseudoPerplexityResult.read(run))
     rows = [
         {
-            "column": title,
-            "student": label(row.a),
-            "paper": _told(task, theirs.value, theirs.interval),
-            "this run": _told(task, row.difference, row.interval),
-            "agreement": agreement(row.interval, theirs.interval) if evidence else "not compared",
+            "column": published.TITLES[cell.task],
+            "student": label(cell.student),
+            "paper": _told(cell.task, cell.paper.value, cell.paper.interval),
+            "this run": _told(cell.task, cell.value, cell.interval),
+            "agreement": cell.agreement if run.profile.text == "real" else "not compared",
         }
-        for task, title in published.TITLES.items()
-        for row in comparisons
-        if row.task == task and row.b == "teacher" and (theirs := published.published_difference(row.a, row.b, task))
+        for cell in compared
     ]
     columns = ["column", "student", "paper", "this run", "agreement"]
     return pd.DataFrame(rows, columns=columns).set_index("column")
@@ -123,22 +129,42 @@ def _told(task: str, value: float, interval: Interval | None) -> str:
 
 
 def scores_table(run: Run) -> pd.DataFrame:
-    """One row per task and model: test score with its 95 % interval, the score of each seed, and the majority class."""
-    scores = SignificanceResult.read(run).scores
-    majorities = {task: TaskScores.read(run, task=task).majority_baseline for task in {row.task for row in scores}}
+    """One row per task, test set and group at the largest training size: its score with interval, and of each run.
+
+    Controls (random weights), baselines (no network) and what models answer without fine-tuning stand among them.
+    """
+    result = SignificanceResult.read(run)
     rows = [
         {
-            "task": row.task,
-            "model": row.model,
+            "task": row.task if row.test_set == TEST else f"{row.task}, {row.test_set}",
+            "group": row.group,
             "score": f"{100 * row.score:.1f}",
             "95 %": " to ".join(f"{100 * bound:.1f}" for bound in row.interval),
-            "seeds": ", ".join(f"{100 * seed:.1f}" for seed in row.seeds),
-            "majority class": f"{100 * majorities[row.task]:.1f}",
+            "runs": ", ".join(f"{100 * score:.1f}" for model in row.runs.values() for score in model),
+            "training examples": f"{row.train:,}",
             "test examples": f"{row.n:,}",
         }
-        for row in scores
+        for row in result.scores
+        if row.train in {result.largest[row.task], 0}
     ]
     return pd.DataFrame(rows).set_index("task")
+
+
+def precision_table(run: Run) -> pd.DataFrame:
+    """The arithmetic of every stage that computes with a network, and why a student was trained in it."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for model in run.profile.trained:
+        if DistillationResult.exists(run, student=model):
+            used = DistillationResult.read(run, student=model).precision
+            rows.setdefault(("distillation", used.name, used.reason), []).append(run.profile.student_of(model))
+    for model, perplexity in PseudoPerplexityResult.read(run).models.items():
+        told = ("pseudo-perplexity", perplexity.precision, MISSING)
+        rows.setdefault(told, []).append(run.profile.student_of(model))
+    for task in run.profile.finetuning.tasks:
+        rows.setdefault(("fine-tuning", TaskScores.read(run, task=task).precision, MISSING), []).append(task)
+    columns = ["", "precision", "because", "of"]
+    told_rows = [[*told, ", ".join(dict.fromkeys(map(label, names)))] for told, names in rows.items()]
+    return pd.DataFrame(told_rows, columns=columns).set_index("")
 
 
 def text(run: Run | None = None) -> str:
@@ -147,15 +173,20 @@ def text(run: Run | None = None) -> str:
     Raises `UserError` if results of the run are missing.
     """
     tables = {"choices": choices_table()}
+    meaning = (paths.DATA / "verdicts.md").read_text(encoding="utf-8").rstrip()
     if run:
         claims = ClaimsResult.read(run)
-        verdicts = claims_table(claims)[["claim", "setting", "verdict", "this run", "why"]].set_index("claim")
-        tables |= {"sizes": sizes_table(run), "cells": cells_table(run), "scores": scores_table(run)}
+        verdicts = claims_table(claims).drop(columns="across settings").set_index("claim")
+        tables |= {"sizes": sizes_table(run), "precision": precision_table(run), "cells": cells_table(run)}
+        tables |= {
+            "scores": scores_table(run),
+            "gates": carry_over_table(SignificanceResult.read(run)).set_index("task"),
+        }
         tables |= {"settings": setting_table(claims), "verdicts": verdicts}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["markdown"] = _markdown
     template = environment.from_string((paths.DATA / "divergences.md.j2").read_text(encoding="utf-8"))
-    return template.render(run=run, origin=run and _origin(run), **tables)
+    return template.render(run=run, origin=run and _origin(run), meaning=meaning, **tables)
 
 
 def _origin(run: Run) -> str:

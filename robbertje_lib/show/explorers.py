@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from robbertje_lib.evaluation.lines import held_out_lines
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.results.finetuning import Predictions
+from robbertje_lib.experiment.results.finetuning import TEST, Predictions
 from robbertje_lib.experiment.results.gender_bias import PronounProbe
-from robbertje_lib.experiment.results.pseudo_perplexity import TokenLogProbs
+from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM, TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import load_evaluated
 from robbertje_lib.show.tables.gender_bias import PRONOUNS
@@ -93,13 +94,13 @@ def _bias(run: Run) -> pd.DataFrame:
 def line_choices(run: Run) -> dict[str, int]:
     """Held-out lines by number, those first on which the models differ most.
 
-    The distance is that between the best and the worst model in the mean log-probability of a token. The menu shows
-    how each line begins; the hundred lines that tell most are listed.
+    The distance is that between the best and the worst model in the mean log-probability of a token, the unigram model
+    left out. The menu shows how each line begins; the hundred lines that tell most are listed.
     """
     table = TokenLogProbs.read(run).to_pandas()
-    ordered = _farthest_apart(table, "line", "log_prob")[:LISTED]
-    text = held_out_lines(run, run.profile.pseudo_perplexity.lines)
-    return {f"{number}: {_short(text[number], SHOWN)}": int(number) for number in ordered}
+    ordered = _farthest_apart(table[table["model"] != UNIGRAM], "line", "log_prob")[:LISTED]
+    lines = held_out_lines(run, run.profile.pseudo_perplexity.lines)
+    return {f"{number}: {_short(lines[number].text, SHOWN)}": int(number) for number in ordered}
 
 
 def line_log_probs(run: Run, line: int) -> pd.DataFrame:
@@ -127,11 +128,13 @@ def line_log_probs(run: Run, line: int) -> pd.DataFrame:
 
 
 def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:
-    """Test examples by id, those first on which models and seeds agree least; the menu shows how each begins.
+    """Test examples by id, those first on which the runs of the models agree least; the menu shows how each begins.
 
     The order is by the share of runs that get the example, all of it, right: from one half outwards.
     """
-    table = Predictions.read(run, task=task).to_pandas()
+    table = _answers(run, task).to_pandas()
+    models = set(run.profile.models) & set(table["model"]) or set(table["model"])
+    table = table[table["model"].isin(models)]
     right = [np.array_equal(gold, said) for gold, said in zip(table["gold"], table["prediction"], strict=True)]
     share = table.assign(right=right).groupby("example_id", sort=False)["right"].mean()
     ordered = (share - 0.5).abs().sort_values(kind="stable").index[:LISTED]
@@ -144,25 +147,38 @@ def examples(run: Run, task: str, data: TaskData) -> dict[str, str]:
 
 
 def example_answers(run: Run, task: str, example: str) -> pd.DataFrame:
-    """What every model and seed answered to one test example, beside the gold label.
+    """What every run of a model, control or baseline on the largest training split answered to one test example.
 
-    A row a model and a column a seed, the gold label in the first row. For token tasks a row a word instead, and a
-    column a model: its seeds' label, or all their labels with how many seeds gave each. Raises `UserError` for an
-    example that is not in the task's test split.
+    A row a model and a column a run (its seeds in their order), the gold label in the first row; a model's own answer
+    without fine-tuning stands in the row `zero_shot/` and its name. For token tasks a row a word instead, and a column
+    a model: its seeds' label, or all their labels with how many seeds gave each. Raises `UserError` for an example
+    that is not in the task's test split.
     """
-    table = Predictions.read(run, task=task)
+    table = _answers(run, task)
     rows = table.filter(pc.equal(table["example_id"], example)).to_pandas()
     if rows.empty:
         raise UserError(f"{task} has no test example '{example}'; choose one of explorers.examples(run, task, data)")
     models = list(dict.fromkeys(rows["model"]))
     gold = rows["gold"].iloc[0]
     if isinstance(gold, str):
-        wide = rows.pivot(index="model", columns="seed", values="prediction").loc[models]
-        wide.columns = pd.Index([f"seed {seed}" for seed in wide.columns])
+        # Replicates have seeds of their own: a column a seed would be almost empty.
+        rows["run"] = "run " + (rows.groupby("model").cumcount() + 1).astype(str)
+        rows["prediction"] = rows["prediction"].fillna("not asked")
+        wide = (
+            rows.pivot(index="model", columns="run", values="prediction").loc[models, rows["run"].unique()].fillna("")
+        )
+        wide.columns.name = None
         return pd.concat([pd.DataFrame(gold, index=["gold"], columns=wide.columns), wide]).rename_axis("model")
     said = {model: np.stack(rows.loc[rows["model"] == model, "prediction"].tolist()) for model in models}
     votes = {model: [_vote(labels) for labels in seeds.T] for model, seeds in said.items()}
     return pd.DataFrame({"gold": list(gold), **votes}, index=pd.RangeIndex(1, len(gold) + 1, name="word"))
+
+
+def _answers(run: Run, task: str) -> pa.Table:
+    """The answers to the test split of what has learnt from the largest training split, or from none."""
+    table = Predictions.read(run, task=task)
+    sizes = pa.array([0, pc.max(table["train"]).as_py()], pa.int32())
+    return table.filter(pc.and_(pc.equal(table["test_set"], TEST), pc.is_in(table["train"], sizes)))
 
 
 def example_predictions(run: Run, task: str, data: TaskData, example: str) -> pd.DataFrame:

@@ -109,10 +109,15 @@ def saved_figure(run: Run, name: str) -> SavedFigure | NotDrawn:
 
 
 def settings_table(run: Run) -> pd.DataFrame:
-    """What the profile compares: one row a student with its arm, selection, shape, recipe and how long it trains."""
-    students, recipes = run.profile.students, run.profile.recipes
-    columns = ["arm", "selection", "shape", "recipe"]
-    rows = [student.model_dump(include=set(columns)) for student in students.values()]
-    told = [recipes.get(student.recipe) for student in students.values()]  # None for a released student
-    trains = [f"{recipe.amount:,.10g} {recipe.amount_unit}" if recipe else "nothing: released" for recipe in told]
-    return pd.DataFrame(rows, list(students))[columns].assign(**{"trains for": trains})
+    """What the profile compares, a row a student: arm, selection, shape, recipe, how long and how often it trains."""
+    profile, columns = run.profile, ["arm", "selection", "shape", "recipe"]
+    rows = []
+    for name, student in profile.students.items():
+        told = {"trains for": "nothing: released", "replicates": len(profile.replicates_of(name))}
+        if not student.released:
+            recipe = profile.recipe_of(name)
+            told["trains for"] = (
+                f"{recipe.amount:,} {recipe.amount_unit}, in updates of {recipe.update_size:,} {recipe.batching}"
+            )
+        rows.append({**student.model_dump(include=set(columns)), **told})
+    return pd.DataFrame(rows, list(profile.students))[[*columns, "trains for", "replicates"]]

@@ -20,7 +20,7 @@ from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import duration
 from robbertje_lib.show import figures
 from robbertje_lib.show.figure_style import stamp
-from robbertje_lib.show.tables.formatting import number, p_value
+from robbertje_lib.show.tables.formatting import number, p_value, smallest
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "numpy", "scipy", "statsmodels")
 TEMPLATE = paths.DATA / "report.html.j2"
@@ -36,6 +36,7 @@ def write_report(run: Run) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {
         "number": number,
+        "smallest": smallest,
         "duration": duration,
         "megabytes": lambda count: f"{count / 1e6:,.0f} MB",
         "p": p_value,

@@ -1,27 +1,27 @@
 """Tests of a difference between two models, on the same test examples.
 
 Which test for what follows Dror et al. (2018): exact McNemar for paired accuracy, approximate randomisation
-(Yeh 2000) for F1 and every other metric, a paired bootstrap for intervals, Holm (1979) over a named family
-(Dror et al. 2017). With several fine-tuning seeds a difference must also hold for seeds that were not run
-(Reimers and Gurevych 2017): `hierarchical_bootstrap` draws seeds as well as examples. `calibration` measures
-the error rates of every test offered here.
+(Yeh 2000) for F1 and every other metric, Holm (1979) over a named family (Dror et al. 2017). What chance made must
+hold for what it would make again (Reimers and Gurevych 2017): `difference_of` takes the distillations of a student, or
+the fine-tuning seeds of what is there once, as units of one model of the variance, above the test examples.
+`calibration` measures the error rates of every test offered here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import optimize, special
 from statsmodels.stats.proportion import proportion_effectsize
 
 from robbertje_lib.statistics.resampling import (
     Counts,
     Metric,
     bootstrapped_scores,
-    by_seed,
+    by_unit,
     permuted_differences,
-    scores_by_seed,
+    scores_by_unit,
 )
 
 
@@ -56,10 +56,10 @@ def permutation_test(
 ) -> float:
     """Two-sided p of exchangeable systems by approximate randomisation, p = (r + 1) / (R + 1).
 
-    counts_a, counts_b: (examples, k) or (seeds, examples, k), what `metric` sums; an example is the unit that
-    is swapped, so sentences for entity F1. Never returns 0. Source: Yeh (2000), section 3.
+    counts_a, counts_b: of equal shape, what `metric` sums; an example, or a cluster of them (`resampling.clustered`),
+    is what is swapped, so sentences or documents for entity F1. Never returns 0. Source: Yeh (2000), section 3.
     """
-    observed = abs(scores_by_seed(counts_a, metric).mean() - scores_by_seed(counts_b, metric).mean())
+    observed = abs(scores_by_unit(counts_a, metric).mean() - scores_by_unit(counts_b, metric).mean())
     permuted = np.abs(permuted_differences(counts_a, counts_b, metric, permutations, rng))
     # A permutation that equals the observed split may differ from it in the last bit.
     return float((np.count_nonzero(permuted >= observed - 1e-12) + 1) / (permutations + 1))
@@ -67,94 +67,109 @@ def permutation_test(
 
 @dataclass(frozen=True)
 class Resampled:
-    """The scores of one model, and those on redrawn test examples."""
+    """The scores of one group of models, and those on redrawn test examples."""
 
-    scores: NDArray[np.floating]  # (seeds,)
-    drawn: NDArray[np.floating]  # (resamples, seeds)
-    examples: int
+    scores: NDArray[np.floating]  # (units,)
+    drawn: NDArray[np.floating]  # (resamples, units)
+    examples: int  # or clusters of them: what was redrawn
 
 
 def resample(models: Sequence[Counts], metric: Metric, resamples: int, rng: np.random.Generator) -> list[Resampled]:
-    """Every model scored on the same draws of test examples with replacement, so that any two of them are paired."""
-    counts = [by_seed(model) for model in models]
-    drawn = bootstrapped_scores(np.concatenate(counts), metric, resamples, rng)
-    ends = np.cumsum([len(own) for own in counts])[:-1]
-    parts = zip(counts, np.split(drawn, ends, axis=1), strict=True)
-    return [Resampled(scores_by_seed(own, metric), part, own.shape[1]) for own, part in parts]
+    """Every group scored on the same draws of test examples with replacement, so that any two of them are paired.
+
+    models: counts of each group, (examples, k), (units, examples, k) or (units, seeds, examples, k), of the same
+    examples, or the same clusters of them.
+    """
+    counts = [by_unit(own) for own in models]
+    drawn = bootstrapped_scores(
+        np.concatenate([own.reshape(-1, *own.shape[2:]) for own in counts]), metric, resamples, rng
+    )
+    ends = np.cumsum([own.shape[0] * own.shape[1] for own in counts])[:-1]
+    return [
+        Resampled(scores_by_unit(own, metric), part.reshape(resamples, *own.shape[:2]).mean(axis=2), own.shape[2])
+        for own, part in zip(counts, np.split(drawn, ends, axis=1), strict=True)
+    ]
 
 
 def paired_bootstrap(
     counts_a: Counts, counts_b: Counts, metric: Metric, resamples: int, rng: np.random.Generator
 ) -> Difference:
-    """Percentile interval of a - b over test examples drawn with replacement, the same draw for both.
-
-    p re-centres the replicates on no difference (Berg-Kirkpatrick et al. 2012), p = (r + 1) / (R + 1). Seeds,
-    where there are several, are averaged and taken as fixed.
-    """
+    """`difference_of` two groups from their counts, on test examples drawn with replacement, the same draw for both."""
     a, b = resample([counts_a, counts_b], metric, resamples, rng)
-    return bootstrap_difference(a, b)
+    return difference_of(a, b, rng)
 
 
-def bootstrap_difference(a: Resampled, b: Resampled, level: float = 0.95) -> Difference:
-    """`paired_bootstrap` from replicates already drawn."""
-    value = a.scores.mean() - b.scores.mean()
-    drawn = a.drawn.mean(axis=1) - b.drawn.mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    beyond = np.count_nonzero(np.abs(drawn - value) >= abs(value) - 1e-12)
-    p = (beyond + 1) / (len(drawn) + 1)
-    return Difference(float(value), float(low), float(high), float(p), float(drawn.std(ddof=1)), float(a.examples - 1))
+def difference_of(a: Resampled, b: Resampled, rng: np.random.Generator, level: float = 0.95) -> Difference:
+    """a - b with interval and p, for other test examples, and for other units of a side that has two or more.
 
-
-def hierarchical_bootstrap(
-    counts_a: Counts, counts_b: Counts, metric: Metric, resamples: int, rng: np.random.Generator
-) -> Difference:
-    """Interval and p of a - b for other test examples and other seeds: both are drawn with replacement.
-
-    counts_a: (seeds_a, examples, k), counts_b: (seeds_b, examples, k), at least two seeds each (ValueError).
-    See `hierarchical_difference`.
+    A side of one unit is a given set of weights: nothing is said of what chance would make of it again. With a handful
+    of units a plain bootstrap of them is far too narrow: U units redrawn U at a time understate the variance by
+    (U-1)/U, and their few values are no normal distribution. So U-1 are drawn (Rao and Wu 1988), and the interval is a
+    t interval. What a unit happens to get right on this test set counts three times in such draws (Owen 2007): between
+    units, among examples, and in both together; it is taken out twice. Raises ValueError where the two were not scored
+    on the same draws, or there is one example.
     """
-    a, b = resample([counts_a, counts_b], metric, resamples, rng)
-    return hierarchical_difference(a, b, rng)
+    if (a.examples, len(a.drawn)) != (b.examples, len(b.drawn)) or a.examples < 2:
+        raise ValueError(f"{a.examples} and {b.examples} examples; the same two or more are needed, drawn as often")
+    drawn = _mean_of_drawn_units(a.drawn, rng) - _mean_of_drawn_units(b.drawn, rng)
+    sides = [side for side in (a, b) if len(side.scores) > 1]
+    parts = [float(side.scores.var(ddof=1)) / len(side.scores) for side in sides]
+    repeated = 2 * sum(_unit_by_example(side.drawn) for side in sides)
+    freedoms = [len(side.scores) - 1 for side in sides] + [a.examples - 1]
+    # Examples redrawn n at a time understate their variance too, which tells with a few clusters.
+    of_examples = max(0.0, float(drawn.var(ddof=1)) - repeated - sum(parts)) * a.examples / (a.examples - 1)
+    return _t_difference(float(a.scores.mean() - b.scores.mean()), [*parts, of_examples], freedoms, level)
 
 
-def hierarchical_difference(a: Resampled, b: Resampled, rng: np.random.Generator, level: float = 0.95) -> Difference:
-    """`hierarchical_bootstrap` from replicates of the examples already drawn.
+def interval_of(a: Resampled, rng: np.random.Generator, level: float = 0.95) -> Difference:
+    """The score of one group with its interval: its difference from a constant 0."""
+    return difference_of(a, Resampled(np.zeros(1), np.zeros((len(a.drawn), 1)), a.examples), rng, level)
 
-    With a handful of seeds a plain bootstrap of seeds is far too narrow: S seeds redrawn S at a time understate
-    the variance by (S-1)/S, and its few values are no normal distribution. So S-1 seeds are drawn (Rao and Wu
-    1988), and the interval is a t interval whose degrees of freedom weigh seeds and examples by their shares of
-    the variance (Satterthwaite 1946). What a seed happens to get right on this test set counts three times in such
-    draws (Owen 2007): between seeds, among examples, and in both together; it is taken out twice.
+
+def welch_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
+    """a - b of two groups of runs with one number each, such as a log speed, whose variances may differ (Welch 1947).
+
+    Raises ValueError where a group has fewer than two runs, as one says nothing of how much runs differ.
     """
-    seeds = len(a.scores), len(b.scores)
-    if min(seeds) < 2:
-        raise ValueError(f"the models have {seeds[0]} and {seeds[1]} seeds; two or more each are needed")
-    value = a.scores.mean() - b.scores.mean()
-    drawn = _mean_of_drawn_seeds(a.drawn, rng) - _mean_of_drawn_seeds(b.drawn, rng)
-    repeated = 2 * (_seed_by_example(a.drawn) + _seed_by_example(b.drawn))
-    of_seeds = [a.scores.var(ddof=1) / seeds[0], b.scores.var(ddof=1) / seeds[1]]
-    variance = max(drawn.var(ddof=1) - repeated, sum(of_seeds))
-    parts = [*of_seeds, variance - sum(of_seeds)]
-    freedoms = [seeds[0] - 1, seeds[1] - 1, a.examples - 1]
-    weight = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
-    degrees = float(variance**2 / weight) if weight else float(a.examples - 1)
-    error = float(np.sqrt(variance))
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"{len(a)} and {len(b)} runs; two or more each are needed")
+    parts = [float(np.var(runs, ddof=1)) / len(runs) for runs in (a, b)]
+    return _t_difference(float(np.mean(a) - np.mean(b)), parts, [len(a) - 1, len(b) - 1], level)
+
+
+def _t_difference(value: float, parts: list[float], freedoms: list[int], level: float) -> Difference:
+    """A difference whose variance is the sum of `parts`, each known to as many degrees of freedom.
+
+    Those of the whole are as Satterthwaite (1946) has them, changed in two ways, as a handful of units shows his to be
+    off either way. Squares of estimated variances are too large, which makes two groups of three keep .035 at .05:
+    1 is added to each freedom and taken off the whole, half of Welch's (1949) correction. And a part known to few is
+    often far too small, and its share with it, which tells against given weights (.078): for the shares a part counts
+    (freedom + 5) / freedom times, and 15 times that of two units alone. Three units or more then keep .038 to .059
+    whatever the shares, two units beside as many or given weights .02 to .06. Two units beside three err in up to .08
+    of cases, so replicates should be equal.
+    """
+    few = 14 if len(parts) == 2 and freedoms[0] == 1 else 5
+    error = float(np.sqrt(sum(parts)))
+    shares = [part * (freedom + few) / freedom for part, freedom in zip(parts, freedoms, strict=True)]
+    weight = sum(share**2 / (freedom + 1) for share, freedom in zip(shares, freedoms, strict=True))
+    degrees = sum(shares) ** 2 / weight - 1 if weight else float(min(freedoms))
     reach = float(special.stdtrit(degrees, (1 + level) / 2)) * error
     p = 2 * _t_tail(abs(value), error, degrees)
-    return Difference(float(value), float(value - reach), float(value + reach), p, error, degrees)
+    return Difference(value, value - reach, value + reach, p, error, degrees)
 
 
-def _seed_by_example(replicates: NDArray[np.floating]) -> float:
-    """Variance of the seeds' mean that stems from what single seeds get right: (resamples, seeds) replicates."""
-    seeds = replicates.shape[1]
-    own = replicates - replicates.mean(axis=1, keepdims=True)
-    return float(own.var(axis=0, ddof=1).mean()) / (seeds - 1)
+def _unit_by_example(drawn: NDArray[np.floating]) -> float:
+    """Variance of the units' mean that stems from what single units get right; drawn: (resamples, units)."""
+    own = drawn - drawn.mean(axis=1, keepdims=True)
+    return float(own.var(axis=0, ddof=1).mean()) / (drawn.shape[1] - 1)
 
 
-def _mean_of_drawn_seeds(replicates: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
-    rows, seeds = replicates.shape
-    drawn = rng.integers(seeds, size=(rows, seeds - 1))
-    return np.take_along_axis(replicates, drawn, axis=1).mean(axis=1)
+def _mean_of_drawn_units(drawn: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
+    rows, units = drawn.shape
+    if units == 1:
+        return drawn[:, 0]
+    chosen = rng.integers(units, size=(rows, units - 1))
+    return np.take_along_axis(drawn, chosen, axis=1).mean(axis=1)
 
 
 def _t_tail(excess: float, standard_error: float, degrees: float) -> float:
@@ -164,16 +179,19 @@ def _t_tail(excess: float, standard_error: float, degrees: float) -> float:
     return float(special.stdtr(degrees, -excess / standard_error))
 
 
+def above_test(difference: Difference, bound: float) -> float:
+    """p of the hypothesis that a - b is `bound` or less, by the same t test; its complement is of `bound` or more."""
+    return _t_tail(difference.value - bound, difference.standard_error, difference.degrees)
+
+
 def equivalence_test(difference: Difference, margin: float) -> float:
     """p of the hypothesis that the two models differ by `margin` or more; small means alike.
 
-    Two one-sided t tests (Schuirmann 1987) with the bootstrap's standard error; at level alpha this says that
-    the 1 - 2 alpha interval lies within the margin. Failing to find a difference is no such evidence.
+    Two one-sided t tests (Schuirmann 1987); at level alpha this says that the 1 - 2 alpha interval lies within the
+    margin. Failing to find a difference is no such evidence.
     """
-    return max(
-        _t_tail(margin - difference.value, difference.standard_error, difference.degrees),
-        _t_tail(margin + difference.value, difference.standard_error, difference.degrees),
-    )
+    below = _t_tail(margin - difference.value, difference.standard_error, difference.degrees)
+    return max(above_test(difference, -margin), below)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.floating]:
@@ -193,15 +211,21 @@ def effect_size(score_a: float, score_b: float) -> float:
 
 
 def detectable_difference(difference: Difference, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true difference that a test of this standard error finds with probability `power`."""
+    """The smallest true difference that a two-sided test of this standard error finds with probability `power`."""
     return float(special.stdtrit(difference.degrees, [1 - alpha / 2, power]).sum() * difference.standard_error)
 
 
 def sample_factor(difference: Difference, target: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """How many times the examples and seeds are needed to find a true difference of `target`; at least 1.
+    """How many times the sample, at every level, is needed to find a true difference of `target`; at least 1.
 
-    A standard error falls with the root of the sample, whether it comes from examples or from seeds.
+    A standard error falls with the root of the sample, and its degrees of freedom grow with it.
     """
+
+    def short(factor: float) -> float:
+        larger = replace(difference, degrees=difference.degrees * factor)
+        return detectable_difference(larger, alpha, power) / factor**0.5 - abs(target)
+
     if target == 0:
         return float("inf")
-    return max(1.0, (detectable_difference(difference, alpha, power) / abs(target)) ** 2)
+    most = (detectable_difference(difference, alpha, power) / abs(target)) ** 2
+    return float(optimize.brentq(short, 1.0, most)) if most > 1 else 1.0

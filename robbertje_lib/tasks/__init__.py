@@ -13,7 +13,8 @@ profile, `feest: {data: mine}` (`known_answer` where the profile's text is):
     TASK = Task(name="feest", kind="text_classification", metric="accuracy", read=read)
 
 Rows have `example_id`, then `text` and `label`; or `text`, `text_pair` and `label`; or, for token
-classification, `tokens` and `labels`. A `<mask>` in a text becomes the model's own mask token.
+classification, `tokens` and `labels`. A `<mask>` in a text becomes the model's own mask token. Where rows are
+alike for a reason, such as sentences of one document, `cluster` names it: tests then resample whole clusters.
 """
 
 from collections import Counter
@@ -47,11 +48,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Examples:
-    """What a task reads: its labels, the rows of each split, and how many were left out, by reason."""
+    """What a task reads: its labels, the rows of each split, and how many were left out, by reason.
+
+    `further_tests` are sets that only finished models are tested on, by name; each `example_id` begins with that name.
+    """
 
     labels: tuple[str, ...]
     splits: dict[str, list[Row]]
     dropped: dict[str, int] = field(default_factory=dict)
+    further_tests: dict[str, list[Row]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,11 @@ class Task:
     """One fine-tuning task.
 
     `read(settings, source)` gives its examples. `data` names what the profile may ask for (empty:
-    anything); `options` the profile's further choices, the default first. `kind` may depend on the options
-    (a pair instead of a text), so it can be a function of the settings. `keep` says what stays of a text too
-    long for the model: its head, its tail, both, or what is around the mask. `extra_metrics(model, rows)`
-    adds scores of the pre-trained model itself, by metric name.
+    anything); `options` the profile's further choices, the default first (empty: any text, by default none). `kind`
+    may depend on the options (a pair instead of a text), so it can be a function of the settings. `keep` says what
+    stays of a text too long for the model: its head, its tail, both, or what is around the mask. `further` names, by
+    `data`, the sources of the further test sets. `zero_shot(model, rows)` gives the pre-trained model's own answer to
+    each row, None where it cannot be asked; `extra_metrics(model, rows)` scores of that model, by metric name.
     """
 
     name: str
@@ -85,11 +91,13 @@ class Task:
     data: tuple[str, ...] = ()
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keep: Literal["head", "tail", "both", "mask"] = "head"
+    further: dict[str, tuple[str, ...]] = field(default_factory=dict)
     extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float]] | None = None
+    zero_shot: Callable[["MaskedLM", list[Row]], list[str | None]] | None = None
 
     def option(self, settings: TaskSettings, name: str, otherwise: str = "") -> str:
         """The profile's choice for the option `name`, its default, or `otherwise` where the task has no such option."""
-        return str(settings.options.get(name, self.options.get(name, (otherwise,))[0]))
+        return str(settings.options.get(name, next(iter(self.options.get(name, ())), otherwise)))
 
     def check(self, settings: TaskSettings) -> None:
         """Raise `UserError` for data or options that this task does not know."""
@@ -99,14 +107,16 @@ class Task:
         for name, value in settings.options.items():
             if name not in self.options:
                 raise UserError(f"{where}.options: unknown option '{name}'; {did_you_mean(name, self.options)}")
-            if value not in self.options[name]:
+            if self.options[name] and value not in self.options[name]:
                 known = did_you_mean(str(value), self.options[name])
                 raise UserError(f"{where}.options.{name}: '{value}' is not a choice; {known}")
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's examples, cut to the profile's sizes."""
+    """A task's examples, cut to the profile's sizes: the largest of the training split, that of the test split for
+    every further test set too. All have the column `cluster`: the example itself where nothing ties it to others.
+    """
 
     task: Task
     kind: str
@@ -115,10 +125,20 @@ class TaskData:
     validation: "Dataset"
     test: "Dataset"
     counts: SplitCounts
+    further_tests: dict[str, "Dataset"] = field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, "Dataset"]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def sets(self) -> dict[str, "Dataset"]:
+        """The splits, then the further test sets."""
+        return {**self.splits, **self.further_tests}
+
+    def tests(self, further: bool) -> dict[str, "Dataset"]:
+        """What a run is tested on: the further sets after the largest size of the training split alone."""
+        return {"test": self.test, **(self.further_tests if further else {})}
 
 
 def all_tasks() -> dict[str, Task]:
@@ -155,26 +175,30 @@ def load_task(name: str, tasks: Mapping[str, TaskSettings], source: TaskSource) 
     kind = task.kind if isinstance(task.kind, str) else task.kind(settings)
     examples = task.read(settings, source)
     _check_rows(name, kind, examples)
-    splits = {split: _sample(examples.splits[split], settings.sizes[split], source.seed, split) for split in SPLITS}
+    read = {**examples.splits, **examples.further_tests}
+    sizes = {name: settings.sizes.get(name, settings.test) for name in read}
+    sets = {name: _sample(rows, sizes[name], source.seed, name) for name, rows in read.items()}
     counts = SplitCounts(
-        examples={split: len(rows) for split, rows in splits.items()},
-        not_sampled={split: len(examples.splits[split]) - len(rows) for split, rows in splits.items()},
+        examples={name: len(rows) for name, rows in sets.items()},
+        not_sampled={name: len(read[name]) - len(rows) for name, rows in sets.items()},
         dropped=examples.dropped,
-        labels={split: _label_counts(examples.labels, rows) for split, rows in splits.items()},
+        labels={name: _label_counts(examples.labels, rows) for name, rows in sets.items()},
     )
-    return TaskData(
-        task, kind, examples.labels, **{s: Dataset.from_list(rows) for s, rows in splits.items()}, counts=counts
-    )
+    clustered = {name: [{"cluster": row["example_id"], **row} for row in rows] for name, rows in sets.items()}
+    made = {name: Dataset.from_list(rows) for name, rows in clustered.items()}
+    splits = {split: made.pop(split) for split in SPLITS}
+    return TaskData(task, kind, examples.labels, **splits, counts=counts, further_tests=made)
 
 
 def _check_rows(name: str, kind: str, examples: Examples) -> None:
     """Hold every row against the columns of `kind`, so that a mistake in a reader shows up here."""
-    if set(examples.splits) != set(SPLITS):
-        raise UserError(f"task {name}: splits {sorted(examples.splits)}; expected {', '.join(SPLITS)}")
+    if set(examples.splits) != set(SPLITS) or set(examples.further_tests) & set(SPLITS):
+        given = [*sorted(examples.splits), *sorted(examples.further_tests)]
+        raise UserError(f"task {name}: splits {given}; expected {', '.join(SPLITS)}, and other names for further tests")
     if kind not in COLUMNS:
         raise UserError(f"task {name}: unknown kind '{kind}'; {did_you_mean(kind, COLUMNS)}")
     seen: set[str] = set()
-    for split, rows in examples.splits.items():
+    for split, rows in {**examples.splits, **examples.further_tests}.items():
         if not rows:
             raise UserError(f"task {name}: the {split} split is empty; give it more data or larger sizes")
         for row in rows:
@@ -185,8 +209,8 @@ def _check_rows(name: str, kind: str, examples: Examples) -> None:
 
 
 def _check_row(where: str, kind: str, labels: tuple[str, ...], row: Row) -> None:
-    for column, wanted in {"example_id": str, **COLUMNS[kind]}.items():
-        if not isinstance(row.get(column), wanted):
+    for column, wanted in {"example_id": str, **COLUMNS[kind], "cluster": str}.items():
+        if not isinstance(row.get(column, "" if column == "cluster" else None), wanted):
             given = f"{row.get(column)!r:.40} in {row!r:.60}"
             raise UserError(f"{where}: '{column}' must be {wanted.__name__}, not {given}")
     where += f", example '{row['example_id']}'"
@@ -202,7 +226,8 @@ def _sample(rows: list[Row], size: int | None, seed: int, split: str) -> list[Ro
     """`size` rows drawn without replacement, in their own order."""
     if size is None or size >= len(rows):
         return rows
-    drawn = np.random.default_rng([seed, SPLITS.index(split)]).choice(len(rows), size, replace=False)
+    number = SPLITS.index(split) if split in SPLITS else len(SPLITS)
+    drawn = np.random.default_rng([seed, number]).choice(len(rows), size, replace=False)
     return [rows[i] for i in sorted(drawn)]
 
 

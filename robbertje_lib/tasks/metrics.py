@@ -8,7 +8,7 @@ that IOB2 forbids (`I-PER` after `O`, or after an entity of another type) is rea
 `conlleval` reads it: such a label begins an entity.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,41 +61,12 @@ def further_scores(
     return scores_per_class(labels, _all_labels(gold), _all_labels(predicted))
 
 
-def majority_baseline(metric: str, train: Sequence[Any], test: Sequence[Any]) -> float:
-    """The score of always answering the training split's most frequent label (ZeroR in the RobBERT paper).
-
-    For entities that label is `O`, which finds none: the score is 0.
-    """
-    answer = _most_frequent(_all_labels(train))
-    return task_score(metric, test, [answer if isinstance(row, str) else [answer] * len(row) for row in test])
-
-
-def lexicon_baseline(metric: str, train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]]) -> float:
-    """The score of giving each word its most frequent training label; unseen words get the most frequent of all.
-
-    Rows have `tokens` and `labels`. What a model must beat to show that it uses context.
-    """
-    seen: defaultdict[str, list[str]] = defaultdict(list)
-    for row in train:
-        for token, label in zip(row["tokens"], row["labels"], strict=True):
-            seen[token].append(label)
-    lexicon = {token: _most_frequent(labels) for token, labels in seen.items()}
-    other = _most_frequent([label for labels in seen.values() for label in labels])
-    answers = [[lexicon.get(token, other) for token in row["tokens"]] for row in test]
-    return task_score(metric, [row["labels"] for row in test], answers)
-
-
 def _labels(row: str | Sequence[str]) -> Sequence[str]:
     return [row] if isinstance(row, str) else row
 
 
 def _all_labels(rows: Sequence[str | Sequence[str]]) -> list[str]:
     return [label for row in rows for label in _labels(row)]
-
-
-def _most_frequent(labels: Sequence[str]) -> str:
-    counts = Counter(labels)
-    return min(counts, key=lambda label: (-counts[label], label))
 
 
 def entities(labels: Sequence[str]) -> list[Entity]:

@@ -2,6 +2,9 @@
 
 `ned.train`, `ned.testa` (validation) and `ned.testb` (test) of the archive: a word, a part of speech and an
 IOB2 label a line, an empty line between sentences, `-DOCSTART-` where an article begins.
+
+The cluster of a sentence is its article: 287, 74 and 119 of them, the longest with 412 of the 15,806 training and 108
+of the 5,195 test sentences. In a file that marks no article each sentence stands for itself.
 """
 
 import lzma
@@ -72,7 +75,7 @@ def _decode(content: bytes, where: str) -> str:
 
 
 def parse_iob2(text: str, where: str, split: str) -> tuple[list[Row], int]:
-    """Sentences of one file, and the number of `-DOCSTART-` lines that were left out.
+    """Sentences of one file, clustered by article, and the number of `-DOCSTART-` lines that were left out.
 
     Raises `UserError` for a line without three fields, an unknown label, or a label that IOB2 forbids.
     """
@@ -83,7 +86,9 @@ def parse_iob2(text: str, where: str, split: str) -> tuple[list[Row], int]:
     for number, line in enumerate([*text.split("\n"), ""], 1):
         if not line.strip():
             if tokens:
-                rows.append({"example_id": f"{split}-{len(rows) + 1}", "tokens": tokens, "labels": labels})
+                name = f"{split}-{len(rows) + 1}"
+                cluster = f"{split}-article-{boundaries}" if boundaries else name
+                rows.append({"example_id": name, "tokens": tokens, "labels": labels, "cluster": cluster})
             tokens, labels = [], []
             continue
         fields = line.split(" ")

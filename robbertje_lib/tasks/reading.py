@@ -57,14 +57,16 @@ def stratified_split(rows: list[Row], shares: dict[str, float], seed: int) -> di
 def split_by_document(
     rows: list[Row], documents: Sequence[str], shares: dict[str, float], seed: int
 ) -> dict[str, list[Row]]:
-    """Split rows so that no document is in two splits; `documents` names the document of each row.
+    """Split rows so that no document is in two splits; `documents` names the document (or book) of each row.
 
     Documents are drawn in random order; each goes to the split that lacks most, by share. Raises
     `UserError` when there are fewer documents than splits.
     """
     sizes = Counter(documents)
     if len(sizes) < len(shares):
-        raise UserError(f"examples from {len(sizes)} document(s) cannot fill {len(shares)} splits; hold out more text")
+        raise UserError(
+            f"examples from {len(sizes)} document(s) or file(s) cannot fill {len(shares)} splits; hold out more text"
+        )
     total, filled = len(documents), dict.fromkeys(shares, 0)
     home: dict[str, str] = {}
     for document in np.random.default_rng(seed).permutation(sorted(sizes)).tolist():
@@ -76,6 +78,17 @@ def split_by_document(
     splits: dict[str, list[Row]] = {split: [] for split in shares}
     for row, document in zip(rows, documents, strict=True):
         splits[home[document]].append(row)
+    return splits
+
+
+def sequential_split(rows: list[Row], shares: dict[str, float]) -> dict[str, list[Row]]:
+    """Split rows in their order; a cluster goes whole to the split that its first row falls in. `shares` sum to 1."""
+    ends = np.cumsum(list(shares.values())) * len(rows)
+    first: dict[str, int] = {}
+    splits: dict[str, list[Row]] = {split: [] for split in shares}
+    for number, row in enumerate(rows):
+        begins = first.setdefault(row["cluster"], number)
+        splits[list(shares)[int(np.searchsorted(ends, begins, side="right"))]].append(row)
     return splits
 
 

@@ -1,11 +1,19 @@
 """SICK-NL: does one sentence entail another, contradict it, or neither (Wijnholds & Moortgat 2021)?
 
 A tab-separated file with its own split: 4,439 training, 495 trial (validation) and 4,906 test pairs.
+
+Pairs share sentences. Those of a split that are joined by what they share are one cluster: 860 in the test split, the
+largest of 364 pairs (7.4 %). Over them the scores of logistic regression on words vary 1.4 to 1.5 times as much as over
+as many single pairs, so that resampling pairs would make standard errors a fifth too small.
 """
 
 import csv
 import io
 from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from robbertje_lib.experiment import sources
 from robbertje_lib.experiment.profile import TaskSettings
@@ -21,7 +29,17 @@ def read_entailment(settings: TaskSettings, source: TaskSource) -> Examples:
     """The sentence pairs that the profile asks for."""
     if settings.data == "known_answer":
         return known_answer_examples("sick_nl", LABELS, settings, source)
-    return Examples(LABELS, parse_pairs(sources.fetch("sick_nl")[0]))
+    splits = parse_pairs(sources.fetch("sick_nl")[0])
+    return Examples(LABELS, {split: with_clusters(rows) for split, rows in splits.items()})
+
+
+def with_clusters(rows: list[Row]) -> list[Row]:
+    """The rows with their `cluster`: that of all rows which are joined by sentences, directly or through others."""
+    numbers: dict[str, int] = {}
+    ends = [[numbers.setdefault(row[side], len(numbers)) for row in rows] for side in ("text", "text_pair")]
+    joined = coo_array((np.ones(len(rows)), ends), shape=(len(numbers), len(numbers)))
+    component = connected_components(joined, directed=False)[1]
+    return [{**row, "cluster": f"sick-{component[end]}"} for row, end in zip(rows, ends[0], strict=True)]
 
 
 def parse_pairs(path: Path) -> dict[str, list[Row]]:

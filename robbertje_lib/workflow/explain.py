@@ -16,7 +16,7 @@ from typing import Any
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
-from robbertje_lib.experiment.profile import LAST_STAGE, is_there
+from robbertje_lib.experiment.profile import LAST_STAGE, Profile, derived_seed, is_there
 from robbertje_lib.experiment.provenance import commit, producers, read_records
 from robbertje_lib.experiment.results.claims import ClaimsResult, ClaimVerdict
 from robbertje_lib.experiment.results.record import RunRecord
@@ -25,6 +25,7 @@ from robbertje_lib.experiment.sources import Source, catalogue
 from robbertje_lib.experiment.words import duration, short
 from robbertje_lib.show import figures
 from robbertje_lib.show.report import PACKAGES
+from robbertje_lib.tasks import all_tasks
 
 WIDTH = 100
 DIGITS = 16  # of a hash, in the tree; the records hold all 64
@@ -184,6 +185,7 @@ class _Tree:
             interval = " to ".join(f"{bound:.3g}" for bound in row.interval or [])
             self._say(1, f"ours: {row.ours:.3g} {row.unit}{f' (interval {interval})' if interval else ''}")
         self._say(1, f"{row.verdict}: {row.reason}")
+        self._say(1, f"about {row.scope}")
         self._say(1, f"published: {row.published}")
 
     def _drawn_from(self, figure: str, inputs: Mapping[str, str]) -> dict[str, str]:
@@ -233,9 +235,13 @@ class _Tree:
         """Seeds and sources of a stage."""
         profile = record.profile or {}
         seeds = f"seed {profile['seed']}"
+        if model := record.parameters.get("model"):
+            name, number = Profile.student_of(model), Profile.replicate_of(model)
+            seeds = f"seed {derived_seed(profile['seed'], name, number)}, of {model}, from {seeds}"
         if stage.startswith("50_"):
-            chosen = record.parameters.get("seeds") or profile["finetuning"]["seeds"]
-            seeds += f"; fine-tuning seeds {', '.join(map(str, chosen))}"
+            by_hand = record.parameters.get("seeds")
+            chosen = ", ".join(map(str, by_hand or profile["finetuning"]["seeds"]))
+            seeds += f"; fine-tuning seeds {'' if by_hand else 'drawn from '}{chosen}"
         yield seeds
         if stage.startswith("10_"):
             for source in profile["corpus"]["sources"]:
@@ -243,8 +249,12 @@ class _Tree:
         if stage.startswith("30_") and "hub" in profile["teacher"]:
             yield f"teacher {profile['teacher']['hub']} at revision {profile['teacher']['revision']}"
         if stage.startswith("50_"):
-            data = profile["finetuning"]["tasks"][record.parameters["task"]]["data"]
-            yield from self._source(data, profile) if data != "held_out" else ()
+            name = record.parameters["task"]
+            task = profile["finetuning"]["tasks"][name]
+            data = task["options"].get("file", task["data"])
+            also = known[name].further.get(data, ()) if name in (known := all_tasks()) else ()
+            for source in (data, *also) if data != "held_out" else ():
+                yield from self._source(source, profile)
         if stage.startswith("60_") and profile["text"] == "real" and profile["gender_bias"]["crows_pairs"]:
             yield from self._source("crows_pairs_nl", profile)
 

@@ -77,6 +77,9 @@ def announce(
     """Print the plan. needed, free: bytes on disk."""
     profile = run.profile
     print(f"{profile.stamp[0].upper()}{profile.stamp[1:]} on {cores} cores, into {short(run.paths.run)}")
+    if profile.trained:
+        students = len({profile.student_of(model) for model in profile.trained})
+        print(f"{students} students, {len(profile.trained)} distillations")
     print(f"disk: about {gigabytes(needed)} needed in all, {gigabytes(free)} free")
     if not planned:
         print("Nothing to run: every stage is up to date.")

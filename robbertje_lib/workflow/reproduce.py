@@ -39,7 +39,8 @@ def plan(run: Run, cores: int, until: str = "") -> int:
 def reproduce(run: Run, cores: int, until: str = "") -> int:
     """Run every stage that is not up to date, and say how far it is. Returns the exit status.
 
-    until: a stage, or a notebook that stands for all of its stages; with it only these run, and what they need.
+    until: a stage, or a notebook or a student that stands for all of its stages; with it only these run, and what they
+    need.
     Raises `UserError` for a stage that there is not, an output folder that cannot be written, too little disk space, or
     a second run of the same profile.
     """
@@ -63,11 +64,14 @@ def reproduce(run: Run, cores: int, until: str = "") -> int:
 
 
 def aims(run: Run, until: str) -> list[str]:
-    """The stages that `until` names, or all of them. Raises `UserError` if there is no such stage."""
+    """The stages that `until` names, or all of them. Raises `UserError` if there is no such stage.
+
+    `30_distillation-merged` names a student with its replicates, `30_distillation-merged.2` one of these.
+    """
     stages = run.profile.stages
     if not until:
         return stages
-    if meant := [stage for stage in stages if until in {stage, stage.partition("-")[0]}]:
+    if meant := [stage for stage in stages if until in {stage, stage.partition("-")[0], stage.partition(".")[0]}]:
         return meant
     notebooks = {stage.partition("-")[0] for stage in stages}
     raise UserError(f"UNTIL {until}: no such stage: {did_you_mean(until, notebooks | set(stages))}")
@@ -115,7 +119,8 @@ def _sweep(run: Run) -> None:
 def _settle_dates(run: Run) -> None:
     """Files dated in the future, as after a clock was set back, would make every stage that reads them fail."""
     folders = [run.paths.run, run.paths.figures, paths.NOTEBOOKS, paths.PACKAGE]
-    files = [*run.profile.corpus.own_files(), *(file for folder in folders for file in folder.rglob("*"))]
+    own = [file for task in run.profile.finetuning.tasks.values() for file in task.own_files()]
+    files = [*run.profile.corpus.own_files(), *own, *(file for folder in folders for file in folder.rglob("*"))]
     if ahead := artefacts.settle_dates(files):
         print(f"{len(ahead)} files were dated in the future, and are now dated today: {ahead[0].name} ...", flush=True)
 

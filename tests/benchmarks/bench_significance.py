@@ -5,12 +5,13 @@ Run with `python -m tests.benchmarks.bench_significance`. Bound: 10,000 permutat
 
 import time
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 
-from robbertje_lib.statistics.calibration import calibration_study, simulate_entities
 from robbertje_lib.statistics.resampling import f1
-from robbertje_lib.statistics.significance import hierarchical_bootstrap, paired_bootstrap, permutation_test
+from robbertje_lib.statistics.significance import difference_of, permutation_test, resample
+from robbertje_lib.statistics.simulation import simulate_entities
 
 SENTENCES, RESAMPLES, BOUND = 5195, 10_000, 10.0
 
@@ -22,16 +23,20 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def compare_groups(groups: list[np.ndarray]) -> None:
+    """All pairs of groups, from their counts."""
+    rng = np.random.default_rng(1)
+    for a, b in combinations(resample(groups, f1, 2000, rng), 2):
+        difference_of(a, b, rng)
+
+
 def main() -> None:
-    a, b = simulate_entities(SENTENCES, 0.01, np.random.default_rng(0))
-    seeds_a, seeds_b = a.repeat(5, axis=0), b.repeat(5, axis=0)
+    rng = np.random.default_rng(0)
+    a, b = simulate_entities(SENTENCES, 0.01, rng)
+    groups = [np.stack([simulate_entities(2500, 0.01, rng)[0] for _ in range(5)]) for _ in range(15)]
     measured = {
         "permutation test": seconds(lambda: permutation_test(a, b, f1, RESAMPLES, np.random.default_rng(1))),
-        "paired bootstrap": seconds(lambda: paired_bootstrap(a, b, f1, RESAMPLES, np.random.default_rng(1))),
-        "hierarchical bootstrap, 5 seeds": seconds(
-            lambda: hierarchical_bootstrap(seeds_a, seeds_b, f1, RESAMPLES, np.random.default_rng(1))
-        ),
-        "calibration study": seconds(lambda: calibration_study(0)),
+        "15 groups of 5 replicates": seconds(lambda: compare_groups(groups)),
     }
     for name, value in measured.items():
         print(f"{name:32} {value:6.2f} s")

@@ -1,22 +1,15 @@
 """Every claim's machinery: planted effects, null effects and too little data give the verdict that the truth implies."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from robbertje_lib.conclusions.claims.base import settings_of
 from robbertje_lib.conclusions.claims.decide import CLAIMS, decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.conclusions.instruments import failed
-from robbertje_lib.experiment.results.base import ResultFile
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ONE_RUN, ClaimsResult
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
-from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult
-from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult
-from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.run import Run
 from tests.support.result_files import World, make_run, write_results
 
@@ -25,7 +18,7 @@ SHARED: dict[str, Any] = {"examples": 3000, "agreement": 0.985, "seed_spread": 0
 # The truth as the paper has it.
 AS_CLAIMED = World(
     **SHARED,
-    skill={"teacher": 0.9, "bort": 0.78},
+    skill={"teacher": 0.86, "bort": 0.78},
     long_gain={"merged": 0.06},
     nats={"teacher": 2.6, "non_shuffled": 3.0, "shuffled": 3.4, "merged": 3.3, "bort": 3.7},
     speed={"merged": 1.3},
@@ -35,7 +28,7 @@ AS_CLAIMED = World(
 # The opposite of every claim.
 REVERSED = World(
     **SHARED,
-    skill={"teacher": 0.9, "bort": 0.88, "shuffled": 0.75},
+    skill={"teacher": 0.93, "bort": 0.88, "shuffled": 0.75},
     long_gain={"merged": -0.06},
     nats={"teacher": 2.6, "non_shuffled": 3.7, "shuffled": 3.2, "merged": 3.1, "bort": 3.4},
     speed={"merged": 0.8},
@@ -43,7 +36,11 @@ REVERSED = World(
     bias={"teacher": 0.5, "non_shuffled": 1.0, "shuffled": 1.0, "merged": 1.0, "bort": 1.0},
 )
 # No effects, and hardly any test examples.
-TOO_LITTLE = World(examples=60, agreement=0.5, skill={"bort": 0.84})
+TOO_LITTLE = World(examples=60, agreement=0.5, skill={"bort": 0.84}, replicate_spread=0.01)
+# Random weights do as well as any model.
+NOTHING_LEARNT = World(examples=300, control=0.85)
+# A list of words does better than any model.
+OF_NO_USE = World(examples=300, baseline=0.95, zero_shot=0.95)
 
 MERGED_SPEED = {"merged_faster_per_epoch", "merged_faster_per_token", "merged_faster_per_update"}
 EITHER_WAY = {
@@ -54,11 +51,22 @@ EITHER_WAY = {
     "students_finetune_faster",
     "students_run_faster",
     "non_shuffled_lowest_pppl",
+    "merged_faster_to_loss",
 } | MERGED_SPEED
+OF_TASKS = {
+    "shuffled_alike",
+    "merged_better_on_long",
+    "merging_costs_elsewhere",
+    "distilbert_beats_bort",
+    "small_trade_off",
+}
+OF_USE = {"small_trade_off", "students_finetune_faster", "students_run_faster", "merged_four_times_faster"}
 
 
-def decided(folder: Path, world: World, name: str = "mini", tasks: tuple[str, ...] = TASKS) -> tuple[Run, ClaimsResult]:
-    run = make_run(folder, name, tasks)
+def decided(
+    folder: Path, world: World, name: str = "mini", tasks: tuple[str, ...] = TASKS, replicates: int = 3
+) -> tuple[Run, ClaimsResult]:
+    run = make_run(folder, name, tasks, replicates)
     write_results(run, world)
     compare_models(run)
     return run, decide_claims(run)
@@ -114,22 +122,48 @@ def test_no_difference_is_not_taken_for_likeness(too_little: ClaimsResult, as_cl
     )
 
 
-def test_an_effect_of_nothing_is_not_a_gain(tmp_path: Path) -> None:
-    """With enough data, no gain on long inputs contradicts the claim that there is one."""
-    _, result = decided(tmp_path, World(**{**SHARED, "examples": 6000}), tasks=("dbrd",))
-    assert verdicts(result)["merged_better_on_long"] == "contradicted"
+@pytest.mark.parametrize("world", [AS_CLAIMED, REVERSED])
+def test_one_run_each_decides_nothing_about_arms_shapes_bias_and_speed(tmp_path: Path, world: World) -> None:
+    """Effects that are beyond doubt for these very weights."""
+    result = decided(tmp_path, world, replicates=1)[1]
+    rows = {row.id: row for row in result.claims if row.setting == "head, fast"}
+    for name in EITHER_WAY - {"students_finetune_faster", "students_run_faster"}:
+        assert rows[name].verdict == "undecided" and rows[name].reason.startswith(ONE_RUN), name
+        assert rows[name].reason.count(ONE_RUN) == 1 and rows[name].sample_factor is None
+        assert "these very weights, one run each" in rows[name].scope
+    assert "the test says " in rows["distilbert_beats_bort"].reason
+    assert rows["students_run_faster"].verdict != "undecided"  # takes the time of its shape, whatever the weights
+
+
+def test_what_training_did_not_carry_over_to_decides_nothing(tmp_path: Path) -> None:
+    # In one setting: of some thirty gates, each of which lets chance through in at most alpha of cases, one may open.
+    rows = [row for row in decided(tmp_path, NOTHING_LEARNT)[1].claims if row.setting == "head, fast"]
+    told = {row.id: row for row in rows}
+    assert {told[name].verdict for name in OF_TASKS | OF_USE} == {"not_tested"}
+    for name in OF_TASKS:
+        assert told[name].reason.startswith("nothing carried over: ")
+    assert not any(row.bounded or row.findings for row in rows if row.id in OF_TASKS)
+
+
+def test_below_a_baseline_claims_of_usefulness_are_not_tested(tmp_path: Path) -> None:
+    told = {row.id: row for row in decided(tmp_path, OF_NO_USE)[1].claims if row.setting == "head, fast"}
+    for name in OF_USE:
+        assert told[name].verdict == "not_tested" and told[name].reason.startswith("below tf_idf on dbrd: ")
+    assert told["shuffled_alike"].verdict != "not_tested"
+    assert "below tf_idf on dbrd: shuffled, non_shuffled" in told["shuffled_alike"].scope
+
+
+def test_no_difference_of_interest_is_told(tmp_path: Path) -> None:
+    rows = decided(tmp_path, World(**SHARED), tasks=("dbrd",))[1].claims
+    row = next(row for row in rows if row.id == "distilbert_beats_bort")
+    assert (row.verdict, row.bounded, row.smallest, row.sample_factor) == ("undecided", True, 1.0, None)
+    assert row.reason.endswith("it differs by less than 1 point, so there is no difference of interest")
 
 
 def test_an_epoch_of_merged_text_is_shorter_too(as_claimed: ClaimsResult) -> None:
     ours = {row.id: row.ours for row in as_claimed.claims if row.setting == "head, fast"}
     assert ours["merged_faster_per_token"] == pytest.approx(1.3, rel=0.02)
     assert ours["merged_faster_per_epoch"] / ours["merged_faster_per_token"] == pytest.approx(300 / 280)
-
-
-def test_one_timing_curve_says_nothing_of_the_time_to_a_loss(as_claimed: ClaimsResult) -> None:
-    rows = [r for r in as_claimed.claims if r.id == "merged_faster_to_loss"]
-    (row,) = [r for r in rows if r.setting == "head, fast"]
-    assert row.verdict == "undecided" and row.ours == pytest.approx(1.3, rel=0.02) and row.interval is None
 
 
 def test_claims_without_results_are_not_tested(tmp_path: Path) -> None:
@@ -146,8 +180,10 @@ def test_claims_without_results_are_not_tested(tmp_path: Path) -> None:
 
 def test_the_papers_own_table_is_judged_by_the_same_rules(as_claimed: ClaimsResult) -> None:
     given = {row.id: row.published_verdict for row in as_claimed.claims}
-    assert given["distilbert_beats_bort"] == "supported"  # on NER, POS and SICK-NL, though not on DBRD
-    assert given["shuffled_alike"] == "undecided"
+    told = next(row.published for row in as_claimed.claims if row.id == "distilbert_beats_bort")
+    assert given["distilbert_beats_bort"] == "undecided" and f"; {ONE_RUN}" in told
+    assert "of these very weights the test says supported" in told  # on NER, POS and SICK-NL, though not on DBRD
+    assert given["shuffled_alike"] == given["merged_better_on_long"] == "undecided"
     assert given["merged_faster_per_epoch"] is None
 
 
@@ -156,86 +192,24 @@ def test_every_row_is_complete(as_claimed: ClaimsResult) -> None:
     for row in as_claimed.claims:
         assert row.verdict in {"supported", "contradicted", "undecided", "not_tested"}
         assert row.reason and row.test and row.published and row.kind == "real text"
+        assert "students of a 4-layer teacher" in row.scope and "\n" not in row.scope and "real Dutch" in row.scope
         if row.interval:
             assert row.interval[0] <= row.ours <= row.interval[1]
 
 
-def test_a_conclusion_that_depends_on_the_selection_is_marked(tmp_path: Path) -> None:
-    """Planted: merged is faster on the heads alone, and Bort was trained on one selection only."""
-    speed = {"merged": 1.3, "merged_same_lines": 0.8}
-    result = decided(tmp_path, World(**SHARED, speed=speed), tasks=("dbrd",))[1]
-    rows = {(row.id, row.setting): row for row in result.claims}
-    per_token = [rows["merged_faster_per_token", setting] for setting in ("head, fast", "same_lines, fast")]
+def test_a_conclusion_that_depends_on_the_setting_is_marked(tmp_path: Path) -> None:
+    """Planted: merged is faster under one recipe alone. No setting repeats the students of one before."""
+    run = make_run(tmp_path, tasks=("dbrd",))
+    chosen = {name: run.profile.students[name] for name in ("non_shuffled", "merged", "bort")}
+    for name in ("non_shuffled", "merged"):
+        chosen[f"{name}_as_published"] = chosen[name].model_copy(update={"recipe": "as_published"})
+    chosen["shuffled_same_lines"] = chosen["merged"].model_copy(update={"arm": "shuffled", "selection": "same_lines"})
+    run = Run(run.profile.model_copy(update={"students": chosen}), run.paths)
+    write_results(run, World(**SHARED, speed={"merged": 1.3, "merged_as_published": 0.8}))
+    compare_models(run)
+    rows = [row for row in decide_claims(run).claims if row.id in MERGED_SPEED | {"distilbert_beats_bort"}]
+    per_token = [row for row in rows if row.id == "merged_faster_per_token"]
+    assert [row.setting for row in per_token] == ["head, fast", "head, as_published"]  # same_lines: the same students
     assert [row.verdict for row in per_token] == ["supported", "contradicted"]
     assert [row.changes for row in per_token] == [True, True]
-    assert not any(row.changes for row in result.claims if row.id in {"shuffled_alike", "distilbert_beats_bort"})
-
-
-def test_settings_separate_selections_and_recipes(tmp_path: Path) -> None:
-    settings = settings_of(make_run(tmp_path).profile)
-    assert settings[0].arm("merged") == "merged"
-    assert settings[0].students["non_shuffled", "bort"] == "bort"
-    assert [setting.name for setting in settings] == ["head, fast", "same_lines, fast", "head, as_published"]
-    assert settings[1].arm("non_shuffled") == "non_shuffled_same_lines"
-    assert settings[2].arm("non_shuffled") == "non_shuffled_as_published"
-
-
-KNOWN_ANSWER = World(
-    examples=200,
-    skill={"teacher": 0.9, "bort": 0.75},
-    nats={"teacher": 2.6, "bort": 3.5},
-    bias={"bort": 0.5},
-)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ClaimsResult]:
-    """A known-answer run whose instruments all read what was planted."""
-    return decided(tmp_path_factory.mktemp("known"), KNOWN_ANSWER, "smoke", ("dbrd", "ner"))
-
-
-def test_known_answer_verdicts_are_marked_as_checks(sound: tuple[Run, ClaimsResult]) -> None:
-    assert {row.kind for row in sound[1].claims} == {"instrument check"}
-
-
-def test_sound_instruments_pass(sound: tuple[Run, ClaimsResult]) -> None:
-    instruments = sound[1].instruments
-    assert failed(instruments) == []
-    assert {"pseudo-perplexity", "dbrd accuracy", "ner F1", "gender-bias probe"} <= {r.instrument for r in instruments}
-
-
-def with_deaf_probe(result: GenderBiasResult, spearman: float | None = 0.5) -> GenderBiasResult:
-    assert result.planted is not None
-    deaf = result.planted.models["teacher"].model_copy(update={"spearman": spearman})
-    planted = result.planted.model_copy(update={"models": {**result.planted.models, "teacher": deaf}})
-    return result.model_copy(update={"planted": planted})
-
-
-def with_eager_test(result: SignificanceResult) -> SignificanceResult:
-    first, *others = result.calibration.rates
-    rates = [replace(first, rejected=0.2), *others]
-    return result.model_copy(update={"calibration": result.calibration.model_copy(update={"rates": rates})})
-
-
-@pytest.mark.parametrize(
-    ("kind", "names", "change", "named"),
-    [
-        (PseudoPerplexityResult, {}, lambda r: r.model_copy(update={"floor": 100.0}), "pseudo-perplexity"),
-        (PseudoPerplexityResult, {}, lambda r: r.model_copy(update={"floor": 5.0}), "pseudo-perplexity"),
-        (PseudoPerplexityResult, {}, lambda r: r.model_copy(update={"unigram": 15.0}), "pseudo-perplexity"),
-        (TaskScores, {"task": "ner"}, lambda r: r.model_copy(update={"majority_baseline": 0.95}), "ner F1"),
-        (GenderBiasResult, {}, with_deaf_probe, "gender-bias probe"),
-        (GenderBiasResult, {}, lambda r: with_deaf_probe(r, None), "gender-bias probe"),
-        (SignificanceResult, {}, with_eager_test, "exact McNemar (accuracy)"),
-    ],
-)
-def test_a_broken_instrument_is_named(
-    sound: tuple[Run, ClaimsResult], kind: type[ResultFile], names: dict[str, str], change: Any, named: str
-) -> None:
-    run = sound[0]
-    before = kind.read(run, **names)
-    change(before).write(run, **names)
-    try:
-        assert failed(decide_claims(run).instruments) == [named]
-    finally:
-        before.write(run, **names)
+    assert [(row.setting, row.changes) for row in rows if row.id == "distilbert_beats_bort"] == [("head, fast", False)]

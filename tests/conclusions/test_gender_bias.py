@@ -9,9 +9,7 @@ import pyarrow as pa
 import pytest
 
 from robbertje_lib.conclusions.gender_bias import (
-    METRICS,
     by_profession,
-    compare_bias,
     conclude_bias,
     gendered_completions,
     gendered_fills,
@@ -20,6 +18,8 @@ from robbertje_lib.conclusions.gender_bias import (
     stereotype_preference,
     summarise,
 )
+from robbertje_lib.conclusions.stereotypes import MEASURES
+from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.paths import RunPaths
 from robbertje_lib.experiment.profile import load_profile
 from robbertje_lib.experiment.results.gender_bias import (
@@ -33,6 +33,7 @@ from robbertje_lib.experiment.run import Run
 from robbertje_lib.show.tables import gender_bias as tables
 
 TEMPLATES = ("a", "b", "c")
+OTHER = "org/model-1.0"
 
 
 def table(log_odds: np.ndarray, gender: np.ndarray, noise: float = 0.0, seed: int = 0) -> pd.DataFrame:
@@ -76,20 +77,6 @@ def test_female_forms_do_not_count_twice() -> None:
     assert by_profession(both)["log_odds"].tolist() == pytest.approx([1.0] * 5)
     summary = summarise(both, 50, np.random.default_rng(0))
     assert summary.metrics["log_odds"].female_forms == pytest.approx(-50)
-
-
-def test_a_less_biased_student_is_found_and_an_equal_one_is_not() -> None:
-    gender = np.linspace(-1, 1, 60)
-    readings = {
-        "teacher": table(2 * gender, gender, 0.3, 1),
-        "milder": table(gender, gender, 0.3, 2),
-        "alike": table(2 * gender, gender, 0.3, 3),
-    }
-    rows = {(r.b, r.metric): r for r in compare_bias(readings, 2000, 500, seed=0)}
-    milder, alike = rows["milder", "log_odds"], rows["alike", "log_odds"]
-    assert milder.p < 0.01 and milder.interval[0] > 0 and milder.n == 60
-    assert alike.p > 0.05 and alike.interval[0] < 0 < alike.interval[1]
-    assert {r.a for r in rows.values()} == {"teacher"}
 
 
 def test_a_perfect_probe_reads_the_planted_bias() -> None:
@@ -163,11 +150,13 @@ def test_preference_has_a_binomial_interval() -> None:
 
 
 def stored_run(folder: Path, name: str, planted: float | None) -> Run:
-    """A run in which a teacher and a milder student were probed."""
+    """A run in which a teacher, two replicates of a milder student and a model from elsewhere were probed."""
     profile = load_profile(name)
-    run = Run(profile, RunPaths(name, folder))
+    students = {"merged": profile.students["merged"]}
+    run = Run(profile.model_copy(update={"students": students, "replicates": 2}), RunPaths(name, folder))
     gender = np.linspace(-1, 1, 30)
-    readings = {"teacher": table(2 * gender, gender, 0.2, 1), "merged": table(gender, gender, 0.2, 2)}
+    slopes = {"teacher": 2, "merged": 1, "merged.2": 0.8, OTHER: 1.5}
+    readings = {n: table(slope * gender, gender, 0.2, seed) for seed, (n, slope) in enumerate(slopes.items())}
     rows = pd.concat([t.assign(model=n, profession_en=t["profession"]) for n, t in readings.items()])
     PronounProbe.write(run, pa.Table.from_pandas(rows, PronounProbe.schemas[0], preserve_index=False))
     real = planted is None
@@ -189,13 +178,37 @@ def test_what_was_planted_is_concluded_from_files_alone(tmp_path: Path) -> None:
     run = stored_run(tmp_path, "smoke", planted=1.0)
     result = conclude_bias(run)
     assert GenderBiasResult.read(run) == result and conclude_bias(run) == result
-    assert list(result.models) == ["teacher", "merged"]
+    assert list(result.models) == ["teacher", "merged", "merged.2", OTHER]
     assert all(bias.disco is None and bias.crows_pairs is None for bias in result.models.values())
     assert result.planted is not None and result.planted.strength == 1.0
-    assert len(result.planted.occupations) == 60 and result.planted.models["teacher"].leaning_occupations > 0
-    assert [(row.a, row.b) for row in result.comparisons] == [("teacher", "merged")] * len(METRICS)
-    assert tables.planted_table(result).index.tolist() == ["teacher", "merged"]
+    assert len(result.planted.occupations) == 4 * 30 and result.planted.models["teacher"].leaning_occupations > 0
+    assert {(row.group, len(row.replicates)) for row in result.stereotypes} == {
+        ("teacher", 1), ("merged", 2), (OTHER, 1)
+    }  # fmt: skip
+    assert {(row.student, row.replicates) for row in result.comparisons} == {("merged", 2), (OTHER, 1)}
+    assert all(row.difference > 0 and row.p < 0.01 for row in result.comparisons if row.student == OTHER)
+    assert all(row.n == 3 for row in result.model_order)
+    assert tables.planted_table(result).index.tolist() == list(result.models)
     assert not {"DisCo", "CrowS-Pairs"} & set(tables.bias_table(result))
+
+
+def test_level_and_stereotype_stand_side_by_side_for_each_replicate(tmp_path: Path) -> None:
+    result = conclude_bias(stored_run(tmp_path, "smoke", planted=1.0))
+    table = tables.bias_table(result)
+    assert table.index.tolist() == list(result.models) and table.loc["teacher", "level: log odds"].count(" to ") == 1
+    for measure in MEASURES:
+        (own,) = [row.replicates for row in result.stereotypes if (row.group, row.measure) == ("merged", measure)]
+        assert table.loc[["merged", "merged.2"], measure].tolist() == pytest.approx(own, abs=0.006)
+    assert tables.stereotype_table(result)["replicates"].tolist() == [1, 2, 1] * 3
+
+
+def test_a_replicate_that_was_not_probed_is_missed(tmp_path: Path) -> None:
+    run = stored_run(tmp_path, "smoke", planted=1.0)
+    rows = PronounProbe.read(run).to_pandas()
+    kept = pa.Table.from_pandas(rows[rows["model"] != "merged.2"], PronounProbe.schemas[0], preserve_index=False)
+    PronounProbe.write(run, kept)
+    with pytest.raises(UserError, match="merged.2 was not probed; run notebook 60_gender_bias again"):
+        conclude_bias(run)
 
 
 def test_on_real_text_completions_and_pairs_are_concluded_too(tmp_path: Path) -> None:
@@ -207,5 +220,5 @@ def test_on_real_text_completions_and_pairs_are_concluded_too(tmp_path: Path) ->
     table = tables.bias_table(result)
     assert table.loc["teacher", "DisCo"] == 2 and table.loc["teacher", "CrowS-Pairs"].startswith("100% (")
     assert list(tables.template_table(result)) == list(TEMPLATES)
-    assert tables.bias_comparison_table(result)["student"].tolist() == ["merged"] * 3
-    assert {"professions, teacher", "models"} <= set(tables.metric_agreement_table(result)["over"])
+    assert tables.bias_comparison_table(result)["student"].tolist() == ["merged", OTHER] * 3
+    assert {"professions, teacher", "teacher and students"} <= set(tables.metric_agreement_table(result)["over"])

@@ -76,3 +76,24 @@ def test_confounds_say_what_they_explain() -> None:
     assert len(set(ids)) == len(ids)
     assert {"different_text", "accumulation", "one_seed", "held_out_overlap", "teacher_row"} <= set(ids)
     assert all(confound.explains for confound in confounds)
+
+
+def test_the_recipe_is_confirmed_for_the_two_models_whose_settings_are_public() -> None:
+    """The other two have the same cells, inferred, but for what is known of none."""
+    recipe = [cell for cell in published_tables().table("recipe") if cell.row != "scripts"]
+    confirmed, inferred = (
+        {c.column: c.value for c in recipe if c.certainty == s and "," in c.row} for s in ("confirmed", "inferred")
+    )
+    assert confirmed == inferred and {"fp16", "group_by_size", "alpha_clm", "initializer_range"} <= set(confirmed)
+    assert all(("merged" in cell.row) == (cell.certainty != "confirmed") for cell in recipe)
+    loss = [confirmed[f"alpha_{part}"] for part in ("ce", "mlm", "cos", "clm", "mse")]
+    assert loss == [5.0, 2.0, 1.0, 0.0, 0.0]
+
+
+def test_parameter_counts_agree_with_each_other() -> None:
+    for model in ("non_shuffled", "bort"):
+        exact, on_card = (published.published_size(model, name).value for name in ("parameters", "parameters_on_card"))
+        assert isinstance(exact, int) and isinstance(on_card, int)
+        assert round(exact, -6) == on_card
+        head = 40_000 + 2 * 768 - (768 * 2 + 2)  # bias of the vocabulary and norm of the one, two outputs of the other
+        assert published.published_size(model, "parameters_as_classifier").value == exact - head

@@ -35,6 +35,9 @@ def test_arms_and_selections(parts: list[SplitDocument], size: int, seed: int) -
     assert sorted(made["same_lines", "shuffled"]) == sorted(base)
     assert " ".join(line.text for line in made["same_lines", "merged"]) == " ".join(line.text for line in base)
     assert made == arms.make_arms(parts, chosen, seed)
+    for arm in ("non_shuffled", "merged"):  # sequential: their head is what they hold of the same lines
+        kept, whole = (" ".join(line.text for line in made[selection, arm]) for selection in ("head", "same_lines"))
+        assert whole.startswith(kept) or len(made["head", arm]) == 1
 
 
 def test_an_arm_is_the_same_whatever_others_there_are() -> None:
@@ -49,6 +52,7 @@ def test_an_arm_is_the_same_whatever_others_there_are() -> None:
 def test_every_arm_says_what_it_is() -> None:
     assert set(ARMS) <= set(arms.all_arms())
     assert [name for name in ARMS if arms.get_arm(name).merges] == ["merged"]
+    assert [name for name in ARMS if arms.get_arm(name).sequential] == ["non_shuffled", "merged"]
     assert all(arm.description for arm in arms.all_arms().values())
 
 
@@ -60,6 +64,17 @@ def test_an_arm_that_there_is_not_names_the_nearest() -> None:
     raw = yaml.safe_load((paths.PROFILES / "published.yaml").read_text(encoding="utf-8"))
     raw["students"]["bort"]["arm"] = "shufled"
     with pytest.raises(UserError, match="^students.bort.arm: no arm 'shufled': did you mean 'shuffled'"):
+        arms.check_arms(parse_profile(raw))
+
+
+def test_one_student_of_a_sequential_arm_serves_both_selections() -> None:
+    raw = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8"))
+    raw["corpus"]["selections"] = ["head", "same_lines"]
+    raw["students"]["shuffled_same_lines"] = {**raw["students"]["shuffled"], "selection": "same_lines"}
+    raw["students"]["small"] = {**raw["students"]["merged"], "selection": "same_lines", "shape": "bort"}
+    arms.check_arms(parse_profile(raw))  # `shuffled` holds other lines there, and no other student is `small`
+    raw["students"]["again"] = {**raw["students"]["merged"], "selection": "same_lines"}
+    with pytest.raises(UserError, match="^students.again: trained on the lines of 'merged', .*; leave again out$"):
         arms.check_arms(parse_profile(raw))
 
 

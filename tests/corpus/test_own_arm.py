@@ -30,7 +30,7 @@ STUDENT = "  own: {arm: backwards, selection: same_lines, shape: bort, recipe: f
 STAGES = """
 import json, sys
 from transformers import AutoTokenizer
-from robbertje_lib.corpus.preparation import build_corpus
+from tests.support.build_corpus import build_corpus
 from robbertje_lib.distillation.student import distil
 from robbertje_lib.experiment.run import open_run
 from robbertje_lib.models.shapes import build_teacher, save_model

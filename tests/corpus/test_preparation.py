@@ -8,13 +8,13 @@ from datasets import load_from_disk
 
 from robbertje_lib.corpus import arms
 from robbertje_lib.corpus.pool import read_pool, split_pool
-from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, load_profile
 from robbertje_lib.experiment.results.corpus import ArmResult, DocumentsResult
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.show.tables.corpus import length_table
+from tests.support.build_corpus import build_corpus
 from tests.support.own_text import ARMS, own_run, own_text
 
 
@@ -42,9 +42,10 @@ def test_a_corpus_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [result.arm for result in results] == ARMS
 
     held_out = load_from_disk(str(run.paths.held_out))
-    assert held_out.column_names == ["text", "document_id", "input_ids", "n_tokens", "source"]
+    assert held_out.column_names == ["text", "document_id", "input_ids", "n_tokens", "source", "file", "line"]
     assert str(held_out.features["input_ids"].feature.dtype) == str(held_out.features["n_tokens"].dtype) == "int32"
     assert documents.held_out.tokens == sum(held_out["n_tokens"])
+    assert documents.held_out.lines == len(set(held_out["line"])) == max(held_out["line"]) + 1
     for result in results:
         assert result == ArmResult.read(run, arm=result.arm)
         assert set(result.selections) == {"head", "same_lines"}
@@ -118,19 +119,22 @@ def test_a_corpus_smaller_than_asked_is_taken_whole(tmp_path: Path) -> None:
 
 
 def test_real_text(mirror: Path) -> None:
-    """A small `mini`: both sources, Dutch sentences, nothing held out that is in the training text."""
+    """A small `mini`: both sources, Dutch sentences, no held-out line or book in the training text."""
     run = open_run("mini", 0.02)
     assert load_profile("mini").corpus.sources == ["novels", "manifestos"]
     documents, results = build_corpus(run)
     assert all(source.files_read and source.bytes for source in documents.sources.values())
     held_out = load_from_disk(str(run.paths.held_out))
-    assert set(held_out["source"]) == {"novels", "manifestos"}
+    books = set(held_out["file"])
+    assert len(books) >= 3 and {document.rpartition("#")[0] for document in held_out["document_id"]} == books
     training: set[str] = set()
     for result in results:
         assert 0.99 * result.asked_bytes < result.selections["head"].bytes <= result.asked_bytes
         assert all(len(line) > 10 for line in result.sample_lines)
         if result.arm != "merged":
-            training |= set(load_from_disk(str(run.paths.corpus("head", result.arm)))["text"])
+            store = load_from_disk(str(run.paths.corpus("head", result.arm)))
+            assert not books & {document.rpartition("#")[0] for document in store["document_id"]}
+            training |= set(store["text"])
     assert not training & set(held_out["text"])
     lengths = length_table(results)["head"]
     assert lengths.loc["0 to 15", "merged"] < lengths.loc["0 to 15", "non_shuffled"]

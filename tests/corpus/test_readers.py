@@ -213,6 +213,9 @@ def test_own_text_plain_or_compressed(tmp_path: Path, suffix: str) -> None:
     assert [document.id for document in documents] == wanted
     assert [len(document.paragraphs) for document in documents] == [n for _, n in expected] * 2 + [2]
     assert documents[0].paragraphs[0] == "Eerste zin. Tweede zin."
+    assert [document.file for document in documents] == [document.id.partition("#")[0] for document in documents]
+    by_itself = readers.read_file(str(tmp_path / f"a.txt{suffix}"), tmp_path / f"a.txt{suffix}", dropped)
+    assert all(document.file == document.id for document in by_itself)
 
 
 def test_zst_is_read_or_says_what_it_takes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Batches hold every sequence once, depend on (seed, epoch, step) alone, and are masked as published."""
 
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
@@ -104,6 +105,32 @@ def test_an_epoch_holds_every_sequence_once_in_an_order_of_its_own(store: TokenS
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
     other = Plan(store, batching, size, seed=2).epoch(0)  # type: ignore[arg-type]
     assert not np.array_equal(np.concatenate(first), np.concatenate(other))
+
+
+@pytest.mark.parametrize(("batching", "size"), [("sequences", 5), ("tokens", 512)])
+def test_in_document_order_neighbours_stay_together_epoch_after_epoch(
+    store: TokenStore, batching: str, size: int
+) -> None:
+    plan = Plan(store, batching, size, seed=1, order="document")  # type: ignore[arg-type]
+    batches = plan.epoch(0)
+    assert np.concatenate(batches).tolist() == store.rows.tolist()
+    for later in (plan.epoch(1), Plan(store, batching, size, seed=2, order="document").epoch(0)):  # type: ignore[arg-type]
+        assert all(np.array_equal(a, b) for a, b in zip(batches, later, strict=True))
+    if batching == "sequences":
+        assert {len(rows) for rows in batches[:-1]} == {5}
+    else:
+        positions = [len(rows) * int(store.lengths[rows].max()) for rows in batches]
+        assert max(positions) <= 512
+        for rows, after in itertools.pairwise(batches):  # the next sequence would not have fitted
+            widest = int(store.lengths[[*rows, after[0]]].max())
+            assert (len(rows) + 1) * widest > 512
+        lone = Plan(store, "tokens", 10, seed=1, order="document").epoch(0)
+        assert all(len(rows) == 1 for rows in lone if store.lengths[rows].max() > 10)
+
+
+def test_an_epochs_tokens_are_those_that_are_kept(folder: Path) -> None:
+    store = TokenStore(folder, minimum_tokens=12)
+    assert store.epoch_tokens == sum(n for n in load_from_disk(str(folder))["n_tokens"] if n >= 12)
 
 
 def test_token_batches_keep_their_budget_and_waste_little(store: TokenStore) -> None:

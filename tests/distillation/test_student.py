@@ -148,6 +148,9 @@ def test_distil_writes_model_and_result(run: Run, student: str) -> None:
     assert DistillationResult.read(run, student=student) == result
     recipe = run.profile.recipes[result.recipe]
     assert (result.student, result.arm, result.recipe_settings) == (student, "merged", recipe)
+    unknown = AutoTokenizer.from_pretrained(run.paths.tokenizer).unk_token_id
+    store = TokenStore(run.paths.corpus("head", "merged"), recipe.minimum_tokens, unknown)
+    assert result.epoch_tokens == store.epoch_tokens < store.lengths.sum()
     done = result.tokens if recipe.amount_unit == "tokens" else result.updates
     assert recipe.amount <= done <= recipe.amount + recipe.update_size
     assert result.curve[-1].update == result.updates
@@ -160,12 +163,55 @@ def test_distil_writes_model_and_result(run: Run, student: str) -> None:
     assert not run.paths.checkpoints(student).exists()
 
 
+@pytest.mark.parametrize("recipe", [{}, {"order": "document"}])
+def test_a_replicate_has_another_seed_and_nothing_else_of_its_own(tmp_path: Path, recipe: dict[str, str]) -> None:
+    run = tiny_run(tmp_path / "output", {"fast": {**AS_PUBLISHED, "dropout": 0.0, **recipe}}, replicates=2)
+    first, second = distil(run, "fast"), distil(run, "fast.2")
+    assert (second.student, second.seed) == ("fast.2", run.profile.seed_of("fast.2"))
+    differ = {name for name, value in dict(first).items() if value != getattr(second, name)}
+    assert {"student", "seed", "curve", "held_out_curve"} <= differ
+    assert not differ & {"arm", "selection", "shape", "recipe", "recipe_settings", "epoch_tokens", "dropped", "updates"}
+    models = [AutoModelForMaskedLM.from_pretrained(run.paths.model(name)) for name in ("fast", "fast.2")]
+    positions = [model.roberta.embeddings.position_embeddings.weight for model in models]
+    assert not torch.equal(*positions)  # frozen, so as they were drawn
+    # One seed, one model: what is distilled again is the same, and the held-out lines are so for all.
+    assert [p.loss for p in distil(run, "fast.2").held_out_curve] == [p.loss for p in second.held_out_curve]
+    with pytest.raises(UserError, match=r"^no student 'fast.3' in profile tiny: did you mean 'fast.2'"):
+        distil(run, "fast.3")
+
+
+@pytest.mark.parametrize("recipe", [AS_PUBLISHED, FAST])
+def test_epochs_are_whole_passes(tmp_path: Path, recipe: dict[str, object]) -> None:
+    run = tiny_run(tmp_path / "output", {"fast": {**recipe, "amount": 3, "amount_unit": "epochs"}}, lines=60)
+    result = distil(run, "fast")
+    kept = len(TokenStore(run.paths.corpus("head", "merged")).rows) - sum(result.dropped.values())
+    assert (result.epochs, result.sequences, result.tokens) == (3, 3 * kept, 3 * result.epoch_tokens)
+    assert result.recipe_settings.amount_unit == "epochs" and result.held_out_curve[-1].tokens == result.tokens
+
+
+def test_a_recipe_may_want_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBBERTJE_PRECISION", "bf16")
+    recipes = {"fast": {**FAST, "amount": 500}, "exact": {**FAST, "amount": 500, "precision": "float32"}}
+    run = tiny_run(tmp_path / "output", recipes)
+    told = [(used.name, used.reason) for used in (distil(run, name).precision for name in recipes)]
+    assert told == [("bf16", "ROBBERTJE_PRECISION says so"), ("fp32", "the recipe says so")]
+
+
+def test_a_students_own_update_size_is_the_one_it_trains_with(run: Run) -> None:
+    student = run.profile.students["as_published"].model_copy(update={"update_size": 40})
+    students = {**run.profile.students, "as_published": student}
+    changed = Run(run.profile.model_copy(update={"students": students}), run.paths)
+    result = distil(changed, "as_published")
+    assert result.recipe_settings.update_size == 40
+    assert result.sequences > 1.8 * distil(run, "as_published").sequences  # of as many updates
+
+
 def test_frozen_positions_stay(run: Run) -> None:
     distil(run, "as_published")
     student = AutoModelForMaskedLM.from_pretrained(run.paths.model("as_published"))
     teacher = AutoModelForMaskedLM.from_pretrained(run.paths.model("teacher"))
     recipe = run.profile.recipes["as_published"]
-    start = build_student(run.profile.shapes["distilbert"], teacher, recipe, run.profile.seed)
+    start = build_student(run.profile.shapes["distilbert"], teacher, recipe, run.profile.seed_of("as_published"))
     assert torch.equal(
         student.roberta.embeddings.position_embeddings.weight, start.roberta.embeddings.position_embeddings.weight
     )
@@ -200,5 +246,5 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, student: str, monkeyp
     assert together.processes == 2 and together.updates == alone.updates > 5
     for one, two in zip(alone.curve, together.curve, strict=True):
         for part in ("loss", "kl", "mlm", "cosine"):
-            # KL is a small difference of large sums in float32: below 0.01 nats the bound is 1e-7 nats.
-            assert getattr(two, part) == pytest.approx(getattr(one, part), rel=1e-5, abs=1e-7), (one.update, part)
+            # KL is a small difference of large sums in float32: below 0.02 nats the bound is 2e-7 nats.
+            assert getattr(two, part) == pytest.approx(getattr(one, part), rel=1e-5, abs=2e-7), (one.update, part)

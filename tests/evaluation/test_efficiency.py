@@ -35,7 +35,7 @@ def test_parameters_and_bytes(model: MaskedLM) -> None:
 
 def test_every_model_has_its_onnx_forms_and_what_they_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBBERTJE_OUTPUT", str(tmp_path))
-    run = tiny_run(tmp_path, {"fast": FAST})
+    run = tiny_run(tmp_path, {"fast": FAST}, replicates=2)  # of which the first alone is asked for
     teacher = load_masked_lm(run.paths.model("teacher"))
     for name, student in run.profile.students.items():
         shape, recipe = run.profile.shapes[student.shape], run.profile.recipes[student.recipe]
@@ -56,7 +56,8 @@ def test_every_model_has_its_onnx_forms_and_what_they_cost(tmp_path: Path, monke
     assert said[0] == result.not_exported[other]
     assert list(result.models[other].forms) == ["torch"] and result.models[other].forms["torch"].loss > 0
     losses = FormLosses.read(run).to_pandas()
-    for name in run.profile.models:
+    assert list(result.models) == [*run.profile.groups, other]
+    for name in run.profile.groups:
         assert list(result.models[name].forms) == ["torch", "fp32", "int8"]
         torch_, exact, small = result.models[name].forms.values()
         assert torch_.bytes == result.models[name].bytes and torch_.top1_agreement is None
@@ -80,15 +81,16 @@ def test_finetuning_seconds_are_medians_of_the_tasks_that_ran() -> None:
     )
     runs = [
         FinetuningRun(
-            model=m, seed=s, metrics={}, validation=0.5, hyper_parameters=settings, updates=1, seconds=t
+            model=m, seed=s, train=n, metrics={}, validation=0.5, hyper_parameters=settings, further={}, updates=1,
+            seconds=t,
         )
-        for m, s, t in (("teacher", 1, 4.0), ("teacher", 2, 6.0), ("bort", 1, 1.0))
+        for m, s, n, t in (("teacher", 1, 60, 4.0), ("teacher", 2, 60, 6.0), ("teacher", 1, 20, 1.0), ("bort", 1, 60, 1.0), ("bort.2", 7, 60, 2.0))
     ]  # fmt: skip
     TaskScores(
-        task="ner", kind="token_classification", metric="f1", labels=[], majority_baseline=0.0, lexicon_baseline=None,
+        task="ner", kind="token_classification", metric="f1", labels=[], sizes=[20, 60], further_tests={}, baselines=[],
         counts=SplitCounts(examples={}, not_sampled={}, dropped={}, labels={}), truncated={}, extra_metrics={},
         precision="fp32", runs=runs,
     ).write(run, task="ner")  # fmt: skip
     assert finetuning_seconds(run, "teacher") == {"ner": 5.0}
     assert finetuning_seconds(run, "merged") == {}
-    assert finetuning_seconds(run, "bort") == {"ner": 1.0}
+    assert finetuning_seconds(run, "bort") == {"ner": 1.5}  # over its replicates

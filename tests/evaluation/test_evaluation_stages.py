@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from robbertje_lib.corpus.preparation import build_corpus
 from robbertje_lib.evaluation import efficiency, pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TeacherTraining
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
-from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult, TokenLogProbs
+from robbertje_lib.experiment.results.pseudo_perplexity import UNIGRAM, PseudoPerplexityResult, TokenLogProbs
 from robbertje_lib.experiment.run import Run, open_run
 from robbertje_lib.models.shapes import build_student, build_teacher
 from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_seconds_table
 from robbertje_lib.show.tables.pseudo_perplexity import bounds_table, pseudo_perplexity_table, words_that_gain_most
+from tests.support.build_corpus import build_corpus
 from tests.support.small_models import save_small_model
 
 
@@ -26,7 +26,8 @@ def untrained_run(profile: str, budget: float) -> Run:
     tokenizer = AutoTokenizer.from_pretrained(run.paths.tokenizer)
     assert isinstance(run.profile.teacher, TeacherTraining)
     models = {"teacher": build_teacher(run.profile.teacher, tokenizer, seed=1)}
-    for seed, (name, student) in enumerate(run.profile.students.items(), 2):
+    for seed, name in enumerate(run.profile.models[1:], 2):
+        student = run.profile.students[run.profile.student_of(name)]
         shape, recipe = run.profile.shapes[student.shape], run.profile.recipes[student.recipe]
         random = recipe.model_copy(update={"initialisation": "random"})
         models[name] = build_student(shape, models["teacher"], random, seed)
@@ -49,9 +50,16 @@ def test_pseudo_perplexity_of_a_run(known: Run) -> None:
     assert PseudoPerplexityResult.read(known) == result and list(result.models) == known.profile.models
     tokens = TokenLogProbs.read(known).to_pandas()
     for name, model in result.models.items():
+        # Words are tokens, a newline is none, and no line is short or long: the library's count is the mean of means.
+        assert model.as_published == model.per_line_mean and model.as_published_lines == model.lines
         own = tokens[tokens["model"] == name]
         assert model.corpus == pytest.approx(np.exp(-own["log_prob"].mean()))
         assert len(own) == result.tokens and own["line"].nunique() == result.lines
+    alone = tokens[tokens["model"] == UNIGRAM]
+    assert result.unigram == pytest.approx(np.exp(-alone["log_prob"].mean())) and len(alone) == result.tokens
+    assert alone.groupby("token_id")["log_prob"].nunique().max() == 1
+    assert tokens.groupby("line")["document"].nunique().max() == 1
+    assert result.documents == tokens["document"].nunique() > 1
     # A model that has learnt nothing knows less than word counts, and those less than the text's own process.
     assert result.floor is not None and result.floor < result.unigram < result.models["teacher"].corpus
     assert len(messages) == len(known.profile.models)
@@ -62,9 +70,9 @@ def test_pseudo_perplexity_of_a_run(known: Run) -> None:
 
 def test_efficiency_of_a_run(known: Run) -> None:
     result = efficiency.measure_models(known, progress=lambda _: None)
-    assert list(EfficiencyResult.read(known).models) == known.profile.models
+    assert list(EfficiencyResult.read(known).models) == list(known.profile.groups)
     assert efficiency_table(result).loc["teacher", "times smaller"] == 1
-    assert finetuning_seconds_table(result).shape == (len(known.profile.models), 0)
+    assert finetuning_seconds_table(result).shape == (len(known.profile.groups), 0)
 
 
 def test_another_model_is_scored_beside_the_runs_own(known: Run, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from robbertje_lib.evaluation.as_published import LibraryScores
 from robbertje_lib.evaluation.lines import Windows, most_central, window_starts
 from robbertje_lib.evaluation.pseudo_perplexity import TokenScores, pseudo_perplexity
 from robbertje_lib.experiment.errors import UserError
@@ -105,8 +106,11 @@ def test_summary_of_known_values() -> None:
     line, zero = np.array([0, 0, 0, 1]), np.zeros(4, np.int64)
     tokens = Windows([], 0, {}, zero, zero, zero, line, np.array([0, 1, 2, 0]), zero, np.array([0, 1, 1, 0]))
     log_prob = np.log(column(0.5, 0.25, 0.125, 0.5))
-    scores = TokenScores(tokens, log_prob, log_prob * 2, "float32", 1.0)
+    published = LibraryScores(column(0.5, 1.5), dropped=3, cut=1)
+    scores = TokenScores(tokens, log_prob, log_prob * 2, published, "float32", 1.0)
     summary = scores.summary()
+    assert summary.as_published == pytest.approx(np.exp(1.0))
+    assert (summary.as_published_lines, summary.as_published_dropped, summary.as_published_cut) == (2, 3, 1)
     assert summary.corpus == pytest.approx(2 ** (7 / 4))
     assert summary.per_line_mean == pytest.approx(2 ** ((6 / 3 + 1) / 2))
     assert summary.word_l2r == pytest.approx(2 ** (14 / 4))

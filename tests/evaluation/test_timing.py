@@ -36,6 +36,7 @@ def test_models_take_turns(model: MaskedLM) -> None:
         timed is one for timed in (one, two, one, one, two, two, two, two, one, one)
     ]
     for measured in result.values():
+        assert len(measured.latency_ms_by_round) == 2 and min(measured.latency_ms_by_round) == measured.latency_ms.low
         for spread in (measured.latency_ms, measured.throughput_tokens_per_second):
             assert 0 < spread.low <= spread.median <= spread.high
 

@@ -1,6 +1,7 @@
 """Profiles: every fault is one line that names the key and what would do."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,18 @@ BAD = [
     (_put("finetuning", "learning_rate", [0.0, 1e-5]), "finetuning.learning_rate.0: Input should be greater than 0"),
     (_put("finetuning", "seeds", []), "finetuning.seeds: List should have at least 1 item"),
     (_put("finetuning", "seeds", [1, 2, 1]), "finetuning.seeds: 1 is listed twice; list it once"),
-    (_put("finetuning", "tasks", "ner", "train", 0), "finetuning.tasks.ner.train: Input should be greater than 0"),
+    (_put("finetuning", "tasks", "ner", "train", 0), "finetuning.tasks.ner.train.0: Input should be greater than 0"),
+    (_put("finetuning", "tasks", "ner", "train", []), "finetuning.tasks.ner.train: is empty; give a size, or null for all"),
+    (_put("finetuning", "tasks", "ner", "train", [None, None]), "finetuning.tasks.ner.train: null is listed twice; list it once"),
+    (_put("finetuning", "tasks", "ner", "train", [None, "a"]), "finetuning.tasks.ner.train.1: Input should be a valid integer"),
     (_put("significance", {"alpha": 1.0}), "significance.alpha: Input should be less than 1"),
+    (_put("finetuning", "tasks", "ner", "train", [60, 60]), "finetuning.tasks.ner.train: 60 is listed twice; list it once"),
+    (_put("replicates", 0), "replicates: Input should be greater than 0"),
+    (_put("students", "merged", "replicates", 0), "students.merged.replicates: Input should be greater than 0"),
+    (_put("students", "merged", "replicates", 10**9), "students.merged.replicates: Input should be less than or equal to 1000"),
+    (_put("students", "shuffled_as_published", "update_size", 3), "students.shuffled_as_published.update_size: below the recipe's batch_size 5; raise it"),
+    (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": "c", "replicates": 2}), "students.merged.replicates: a released student is there once; leave it out"),
+    (_put("students", "merged", {"arm": "merged", "shape": "distilbert", "hub": "a/b", "revision": "c", "update_size": 9}), "students.merged.update_size: a released student is not trained; leave it out"),
     # names that do not exist
     (_put("text", "reel"), "text: 'reel' is not known; did you mean 'real'?"),
     (_put("students", "bort", "arm", "merge"), "students.bort.arm: 'merge' is not listed in corpus.arms; did you mean 'merged'?"),
@@ -108,10 +119,20 @@ BAD = [
     (_put("corpus", "sources", ["novel"]), "corpus.sources: no source 'novel': did you mean 'novels'?"),
     (_put("corpus", "sources", ["novels", "novels"]), "corpus.sources: 'novels' is listed twice"),
     (_put("corpus", "sources", ["./nowhere.txt"]), "corpus.sources: no source './nowhere.txt'"),
+    (_put("recipes", "fast", "order", "documents"), "recipes.fast.order: 'documents' is not known; did you mean 'document'?"),
+    (_put("recipes", "fast", "precision", "float16"), "recipes.fast.precision: 'float16' is not known"),
     (_put("recipes", "fast", "masking", "smooth"), "recipes.fast.masking: 'smooth' is not known; did you mean 'smoothed'?"),
     # combinations that cannot be
     (_put("students", {}), "students: Dictionary should have at least 1 item"),
     (_put("students", "teacher", MINI["students"]["bort"]), "students: 'teacher' is reserved; rename the student"),
+    (_put("students", "random_bort", MINI["students"]["bort"]), "students: 'random_bort' is reserved; rename the student"),
+    (_put("students", "unigram", MINI["students"]["bort"]), "students: 'unigram' is reserved; rename the student"),
+    (_put("students", "tf_idf", MINI["students"]["bort"]), "students: 'tf_idf' is reserved; rename the student"),
+    (_put("shapes", "a.2", MINI["shapes"]["bort"]), "shapes.a.2: names start with a letter"),
+    (_put("recipes", "a/b", MINI["recipes"]["fast"]), "recipes.a/b: names start with a letter"),
+    (_put("finetuning", "dropout", None), "finetuning.dropout: recipes of shape distilbert differ in dropout; name one for all"),
+    (_put("corpus", "lines", "source"), "corpus: lines: 'source' does not go with the source 'novels'; say sentences"),
+    (_put("shapes", "teacher", MINI["shapes"]["bort"]), "shapes: 'teacher' is reserved; rename the shape"),
     (_put("students", "../../etc", MINI["students"]["bort"]), "names start with a letter"),
     (_put("name", "../mini"), "name: names start with a letter"),
     (_put("teacher", "heads", 3), "teacher.heads: 3 does not divide teacher.hidden 256"),
@@ -169,6 +190,92 @@ def test_a_budget_scales_what_is_marked_and_nothing_else() -> None:
     assert part.finetuning.seeds == whole.finetuning.seeds
     assert (whole.run_name, part.run_name) == ("mini", "mini-budget0.05")
     assert "budget 0.05" in part.stamp and "budget" not in whole.stamp
+
+
+def test_passes_over_text_that_a_budget_has_made_shorter_are_as_many() -> None:
+    whole, part = (load_profile("mini", budget).recipes for budget in (1.0, 0.05))
+    assert part["as_published"] == whole["as_published"] and whole["as_published"].amount_unit == "epochs"
+    assert part["fast"].amount == whole["fast"].amount // 20
+
+
+def test_sizes_ascend_and_are_scaled_each() -> None:
+    raw = copy.deepcopy(MINI)
+    raw["finetuning"]["tasks"]["ner"]["train"] = [3000, 100, 800]
+    assert parse_profile(raw).finetuning.tasks["ner"].train == [100, 800, 3000]
+    part = parse_profile(raw, 0.05).finetuning.tasks["ner"]
+    assert part.train == [60, 150] and part.sizes["train"] == 150  # two were below the least, and are one
+    for size, kept in ((800, [800]), (None, [None]), ([None, 50], [50, None])):  # None is all, and stays so
+        raw["finetuning"]["tasks"]["ner"]["train"] = size
+        assert parse_profile(raw).finetuning.tasks["ner"].train == kept
+    part = parse_profile(raw, 0.05).finetuning.tasks["ner"]
+    assert part.train == [50, None] and part.sizes["train"] is None
+
+
+def test_one_dropout_of_fine_tuning_is_asked_for_where_a_shape_has_recipes_of_several_alone() -> None:
+    raw = copy.deepcopy(MINI)
+    raw["finetuning"]["dropout"] = None
+    raw["students"] = {name: student for name, student in raw["students"].items() if student["recipe"] == "fast"}
+    assert parse_profile(raw).finetuning.dropout is None
+
+
+def test_a_student_is_distilled_as_often_as_the_profile_or_it_says() -> None:
+    raw = copy.deepcopy(MINI) | {"replicates": 3}
+    raw["students"] = {name: raw["students"][name] for name in ("merged", "bort")}
+    raw["students"]["bort"]["replicates"] = 2
+    profile = parse_profile(raw)
+    assert profile.groups == {
+        "teacher": ["teacher"],
+        "merged": ["merged", "merged.2", "merged.3"],
+        "bort": ["bort", "bort.2"],
+    }
+    # In turns, so that what differs between times of the day does not differ between arms.
+    assert profile.trained == ["merged", "bort", "merged.2", "bort.2", "merged.3"]
+    assert [stage for stage in profile.stages if stage[:2] == "30"] == [f"30_distillation-{m}" for m in profile.trained]
+    assert profile.seed_of("teacher") == profile.seed == 56
+
+
+@pytest.mark.parametrize(
+    ("replicates", "seeds", "each", "once"),
+    [(3, [4, 7], 2, 6), (2, [1], 1, 2), (1, [1], 2, 2), (1, [4, 7], 2, 2), (1, [1, 2, 3], 3, 3)],
+)
+def test_what_is_there_once_is_fine_tuned_twice_at_the_least(
+    replicates: int, seeds: list[int], each: int, once: int
+) -> None:
+    raw = copy.deepcopy(MINI) | {"replicates": replicates}
+    raw["finetuning"]["seeds"] = seeds
+    raw["students"]["bort"]["replicates"] = 1
+    profile = parse_profile(raw)
+    assert all(len(profile.finetuning_seeds(model)) == each for model in profile.replicates_of("merged"))
+    for name in ("teacher", "random_teacher", "random_distilbert", "bort"):
+        assert len(profile.finetuning_seeds(name)) == once
+
+
+def test_no_two_models_share_a_seed() -> None:
+    """Else what chance gives one it would give the other, and tests, which take them for independent, would be off."""
+    profile = parse_profile(copy.deepcopy(MINI) | {"replicates": 3})
+    distillations = [profile.seed_of(model) for model in profile.models]
+    tuned = [seed for model in (*profile.models, *profile.controls) for seed in profile.finetuning_seeds(model)]
+    for seeds in (distillations, tuned):
+        assert len(set(seeds)) == len(seeds)
+    assert profile.seed_of("merged") == parse_profile(copy.deepcopy(MINI)).seed_of("merged")
+
+
+def test_more_replicates_change_the_digest_of_no_distillation() -> None:
+    one, other, odd = (parse_profile(copy.deepcopy(MINI) | {"replicates": count}) for count in (2, 5, 2))
+    assert one.digest() == odd.digest() != other.digest()
+    assert one.digest("students.merged", "seed") == other.digest("students.merged", "seed")
+
+
+def test_a_students_update_size_takes_its_recipes_place() -> None:
+    raw = copy.deepcopy(MINI)
+    profile = parse_profile(raw)
+    recipe = profile.recipes["as_published"]
+    assert profile.recipe_of("merged_as_published.2") == recipe
+    assert profile.recipe_of("shuffled_as_published.2") == recipe.model_copy(update={"update_size": 45})
+    raw["students"]["shuffled_as_published"]["update_size"] = 50
+    assert parse_profile(raw).digest("students.shuffled_as_published") != profile.digest(
+        "students.shuffled_as_published"
+    )
 
 
 def test_a_budget_never_enlarges() -> None:
@@ -294,6 +401,20 @@ def test_all_files_of_ones_own_are_known_so_that_an_edit_of_one_counts(tmp_path:
     content = content.replace("[novels, manifestos]", "[novels, './text/', 'hub:./set:nl', 'hub:ORG/NAME@main']")
     files = load_profile(_write(tmp_path, "own.yaml", content)).corpus.own_files()
     assert files == [tmp_path / name for name in ("text/a.txt", "text/more/b.txt", "set/c.parquet")]
+
+
+def test_a_file_that_a_task_reads_is_found_beside_the_profile(tmp_path: Path) -> None:
+    content = (paths.PROFILES / "mini.yaml").read_text(encoding="utf-8").replace("name: mini", "name: own")
+    content = re.sub("( die_dat: {data: )held_out", r"\1europarl, options: {file: ./europarl-v7.nl-en.nl}", content)
+    own = _write(tmp_path, "own.yaml", content)
+    with pytest.raises(
+        UserError, match=r"finetuning.tasks.die_dat.options: no file '.*europarl-v7.nl-en.nl'; name one"
+    ):
+        load_profile(own)
+    (tmp_path / "europarl-v7.nl-en.nl").write_bytes(b"x")
+    tasks = load_profile(own).finetuning.tasks
+    assert tasks["die_dat"].own_files() == [tmp_path / "europarl-v7.nl-en.nl"]
+    assert tasks["dbrd"].own_files() == []
 
 
 # Anything YAML can hold, put anywhere in a valid profile.

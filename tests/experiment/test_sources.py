@@ -128,7 +128,7 @@ def test_an_unknown_group_names_the_nearest() -> None:
 
 def test_the_manifest_is_complete() -> None:
     every = [source for group in sources.catalogue().values() for source in group]
-    assert len({source.location for source in every}) == len(every) == 253
+    assert len({source.location for source in every}) == len(every) == 257
     for source in every:
         assert source.url.startswith("https://") and source.bytes > 0 and source.licence
         assert len(source.sha256) == 64

@@ -1,5 +1,6 @@
 """DIVERGENCES.md: its hand-written part is what the data says, its generated part is what the results say."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from robbertje_lib.conclusions.claims.decide import CLAIMS, decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
+from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import divergences
@@ -48,6 +50,15 @@ def test_the_hand_written_part_of_the_file_is_up_to_date() -> None:
     assert generated
 
 
+@pytest.mark.parametrize("file", ["README.md", "70_significance.ipynb", "90_claims_and_figures.ipynb"])
+def test_what_a_verdict_means_is_told_alike_everywhere(file: str) -> None:
+    meaning = (paths.DATA / "verdicts.md").read_text(encoding="utf-8").rstrip()
+    text = (paths.PROJECT / ("notebooks" if file.endswith(".ipynb") else "") / file).read_text(encoding="utf-8")
+    if file.endswith(".ipynb"):
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    assert meaning in text and meaning in divergences.text()
+
+
 def test_every_row_is_whole_and_every_claim_is_touched() -> None:
     rows = divergences.choices()
     for row in rows:
@@ -71,12 +82,25 @@ def test_cells_say_how_far_and_whether_the_direction_agrees(run: Run) -> None:
     assert pppl.loc["non-shuffled", "paper"] == "+0.51 nats"
 
 
+def test_controls_and_baselines_stand_among_the_scores(run: Run) -> None:
+    groups = divergences.scores_table(run).loc["dbrd", "group"].tolist()
+    assert {"teacher", "merged", "random_teacher", "random_distilbert", "majority", "tf_idf"} <= set(groups)
+
+
+def test_precision_is_told_of_every_stage_that_computes(run: Run) -> None:
+    table = divergences.precision_table(run).reset_index()
+    assert table[""].tolist() == ["distillation", "pseudo-perplexity", "fine-tuning"]
+    assert table["precision"].tolist() == ["fp32", "float32", "float32"] and table.loc[0, "because"] == "no GPU"
+    assert table.loc[0, "of"].startswith("non-shuffled, shuffled, merged, bort")  # each once, however many replicates
+    assert table.loc[2, "of"] == "dbrd, sick nl"
+
+
 def test_sizes_are_ratios_of_ours_to_theirs(run: Run) -> None:
     table = sizes_table(run)
     assert table.loc["text per arm, bytes", "ratio"] == "0.001"
     assert table.loc["tokens that non-shuffled was trained on", "this run"] == "600,000"
     assert table.loc["parameters of teacher", "ratio"] == "0.06"
-    assert table.loc["fine-tuning runs per score", "ratio"] == "3"
+    assert table.loc["distillations per student", "this run"] == table.loc["fine-tuning runs per score", "ratio"] == "3"
     assert table.loc["test examples of SICK-NL", "this run"] == "2,000"
 
 
@@ -91,7 +115,7 @@ def test_the_file_is_written_alike_twice_and_says_where_it_comes_from(run: Run, 
     assert NO_EVIDENCE not in text
     for line in text.splitlines():
         assert not line.startswith("|") or line.endswith(" |")
-    for name in ("Sizes", "Distances to the teacher", "Claims by setting", "Verdicts"):
+    for name in ("Sizes", "Precision", "Distances to the teacher", "Scores", "Gates", "Claims by setting", "Verdicts"):
         assert f"### {name}\n" in text
 
 

@@ -36,7 +36,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
         folder = tmp_path_factory.mktemp("scored")
         patch.setenv("ROBBERTJE_OUTPUT", str(folder))
         run = tiny_run(folder)
-        lines = held_out_lines(run, 6)
+        lines, documents = zip(*held_out_lines(run, 6), strict=True)
         run = Run(
             run.profile.model_copy(
                 update={"pseudo_perplexity": run.profile.pseudo_perplexity.model_copy(update={"lines": 6})}
@@ -45,7 +45,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Run:
         )
         model = load_evaluated(run, "teacher")
         scores = pseudo_perplexity(model, lines)
-    teacher = scores.table("teacher").to_pandas().astype({"model": str})
+    teacher = scores.table("teacher", documents).to_pandas().astype({"model": str})
     worse = teacher.assign(model="student", log_prob=teacher["log_prob"] - 0.1 * (teacher["line"] == 3))
     other = teacher.iloc[::2].assign(model="other", token_id=teacher["token_id"].iloc[::2] + 1)  # cuts lines otherwise
     TokenLogProbs.write(run, pa.Table.from_pandas(pd.concat([teacher, worse, other]), preserve_index=False))
@@ -68,7 +68,7 @@ def test_the_line_on_which_models_differ_most_comes_first(scored: Run) -> None:
 def test_a_line_shows_every_token_and_their_sum(scored: Run) -> None:
     table = explorers.line_log_probs(scored, 3)
     stored = TokenLogProbs.read(scored).to_pandas().query("line == 3")
-    text = held_out_lines(scored, 6)[3].split()
+    text = held_out_lines(scored, 6)[3].text.split()
     (*places, last), (*tokens, total) = zip(*table.index, strict=True)
     assert all(token in (text[place - 1], "<unk>") for token, place in zip(tokens, places, strict=True))
     assert list(places) == list(range(1, len(text) + 1)) and set(tokens) & set(text)
@@ -132,12 +132,16 @@ def _data(name: str, rows: list[dict[str, object]], kind: str) -> TaskData:
 
 
 def test_a_text_shows_gold_and_the_label_of_every_seed(run: Run) -> None:
-    said = {("teacher", 1): "ja", ("teacher", 2): "ja", ("bort", 1): "nee", ("bort", 2): "ja"}
+    said = {("teacher", 1): "ja", ("teacher", 2): "ja", ("bort", 7): "nee", ("bort", 9): "ja"}
+    said |= {("random_bort", 1): "nee", ("random_bort", 2): "nee", ("tf_idf", 0): "nee", ("majority", 0): "ja"}
     rows = [
         {
             "model": model,
             "seed": seed,
+            "train": 60,
+            "test_set": "test",
             "example_id": example,
+            "cluster": example,
             "gold": "ja",
             "prediction": label if example == "b" else "ja",
             "n_tokens": 3,
@@ -145,7 +149,10 @@ def test_a_text_shows_gold_and_the_label_of_every_seed(run: Run) -> None:
         for (model, seed), label in said.items()
         for example in ("a", "b")
     ]
-    Predictions.write(run, pa.Table.from_pylist(rows), task="dbrd")
+    # A smaller training split, another test set, and a model that was not asked without fine-tuning.
+    others = [rows[0] | {"train": 20, "prediction": "nee"}, rows[0] | {"test_set": "other", "example_id": "x"}]
+    others += [rows[0] | {"model": "zero_shot/teacher", "train": 0, "example_id": "b", "prediction": None}]
+    Predictions.write(run, pa.Table.from_pylist(rows + others), task="dbrd")
     data = _data(
         "dbrd",
         [{"example_id": i, "text": text, "label": "ja"} for i, text in (("a", "Mooi."), ("b", "<b>Lang.</b> " * 60))],
@@ -154,9 +161,10 @@ def test_a_text_shows_gold_and_the_label_of_every_seed(run: Run) -> None:
     menu = explorers.examples(run, "dbrd", data)
     assert list(menu.values()) == ["b", "a"]  # the one that they disagree on first
     table = explorers.example_predictions(run, "dbrd", data, "b")
-    assert table.index.tolist() == ["gold", "teacher", "bort"]
-    assert table.to_numpy().tolist() == [["ja", "ja"], ["ja", "ja"], ["nee", "ja"]]
-    assert table.columns[0][0].endswith("… (380 more)") and table.columns[0][1] == "seed 1"
+    assert table.index.tolist() == ["gold", "teacher", "bort", "random_bort", "tf_idf", "majority", "zero_shot/teacher"]
+    assert table.to_numpy().tolist()[:5] == [["ja", "ja"], ["ja", "ja"], ["nee", "ja"], ["nee", "nee"], ["nee", ""]]
+    assert table.loc["zero_shot/teacher"].tolist() == ["not asked", ""]
+    assert table.columns[0][0].endswith("… (380 more)") and table.columns[0][1] == "run 1"
     assert "<b>" not in table.to_html()
     with pytest.raises(UserError, match="no test example 'c'"):
         explorers.example_answers(run, "dbrd", "c")
@@ -174,9 +182,10 @@ def test_a_sentence_shows_its_words_and_how_the_seeds_voted(run: Run) -> None:
         ("bort", 2): ["B-LOC", "O"],
     }
     rows = [
-        {"model": model, "seed": seed, "example_id": "a", "gold": ["B-PER", "O"], "prediction": labels, "n_tokens": 4}
+        {"model": model, "seed": seed, "train": 60, "test_set": "test", "example_id": "a", "cluster": "a",
+         "gold": ["B-PER", "O"], "prediction": labels, "n_tokens": 4}
         for (model, seed), labels in said.items()
-    ]
+    ]  # fmt: skip
     Predictions.write(run, pa.Table.from_pylist(rows), task="ner")
     data = _data(
         "ner", [{"example_id": "a", "tokens": ["Emma", "loopt"], "labels": ["B-PER", "O"]}], "token_classification"

@@ -15,8 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robbertje_lib.conclusions.claims.decide import decide_claims
-from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.conclusions.time_to_quality import compare_recipes
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import load_profile
@@ -29,10 +27,10 @@ from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.results.training import CurvePoint, DistillationResult, HeldOutPoint
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.show import figures
-from robbertje_lib.show.figure_style import PALETTE, looks, new_figure, save_figure
+from robbertje_lib.show.figure_style import PALETTE, label, looks, new_figure, save_figure
 from robbertje_lib.show.figures.live import live_curve
 from robbertje_lib.show.report import write_report
-from tests.support.result_files import World, make_run, write_results
+from tests.support.result_files import World, conclude, make_run, write_results
 
 OWN = """
 from robbertje_lib.experiment.results.efficiency import EfficiencyResult
@@ -51,17 +49,16 @@ FIGURE = Figure("parameters", "Parameters of every model.", (EfficiencyResult,),
 """
 
 
-def concluded(folder: Path, profile: str) -> Run:
-    run = make_run(folder, profile, ("dbrd", "ner"))
+def concluded(folder: Path, profile: str, *sizes: int) -> Run:
+    run = make_run(folder, profile, ("dbrd", "ner"), sizes=sizes)
     write_results(run, World(examples=60, skill={"teacher": 0.9, "bort": 0.6}))
-    compare_models(run)
-    decide_claims(run)
+    conclude(run)
     return run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return concluded(tmp_path_factory.mktemp("figures"), "smoke")
+    return concluded(tmp_path_factory.mktemp("figures"), "smoke", 32, 64)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +121,11 @@ def test_what_a_profile_leads_to(run: Run, real_run: Run) -> None:
         "time_to_quality",
         "published_and_ours",
     }  # smoke has one recipe, and no real text
-    assert names - set(figures.available(real_run)) == {"planted_bias"}
+    assert names - set(figures.available(real_run)) == {"planted_bias", "learning_curve"}
     of_arms = figures.Figure("arms", "Every arm.", (ArmResult,), lambda results: new_figure())
     assert of_arms.files(run) == [ArmResult.path(run, arm=arm) for arm in run.profile.corpus.arms]
     released = set(figures.expected(load_profile("published")))
-    assert names - released == {"loss_curves", "time_to_quality", "planted_bias"}
+    assert names - released == {"loss_curves", "time_to_quality", "planted_bias", "learning_curve"}
 
 
 def test_the_plan_need_not_wait_for_what_draws() -> None:
@@ -158,49 +155,47 @@ def test_shown_in_a_notebook_nothing_is_saved(run: Run) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.paths.figures.glob("*")} == before
 
 
-def test_pseudo_perplexity_shows_each_model_its_interval_floor_and_unigram(run: Run) -> None:
+def test_pseudo_perplexity_shows_each_distillation_the_interval_floor_and_unigram(run: Run) -> None:
     result, intervals = PseudoPerplexityResult.read(run), SignificanceResult.read(run).pseudo_perplexity
     (axes,) = figures.plot(run, "pseudo_perplexity").axes
-    shown = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1}
-    assert shown == {round(model.corpus, 6) for model in result.models.values()}
-    assert [tuple(line.get_xdata()) for line in axes.lines[0:-2:2]] == list(intervals.values())
+    strokes = [line.get_xdata() for line in axes.lines if line.get_marker() == "|"]
+    assert np.concatenate(strokes).tolist() == [model.corpus for model in result.models.values()]
+    assert len(strokes) == len(run.profile.groups)
+    drawn = [tuple(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 2]
+    assert drawn == [interval for group, interval in intervals.items() if group != "unigram"]
     upright = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"}
     assert upright == {result.floor, result.unigram}
 
 
-def test_task_scores_show_each_seed(run: Run) -> None:
-    panel = figures.plot(run, "task_scores").axes[0]
-    points = [line for line in panel.lines if line.get_marker() == "."]
-    expected = [100 * np.array(row.seeds) for row in SignificanceResult.read(run).scores if row.task == "dbrd"]
-    assert all(np.allclose(line.get_ydata(), seeds) for line, seeds in zip(points, expected, strict=True))
-
-
 def test_planted_bias_has_a_point_per_occupation(run: Run) -> None:
-    points = figures.plot(run, "planted_bias").axes[0].collections[0].get_offsets()
+    panels = figures.plot(run, "planted_bias").axes
     rows = GenderBiasResult.read(run).planted.occupations
-    assert np.allclose(points, [(row.planted, row.read) for row in rows if row.model == "teacher"])
+    for panel, models in zip(panels, run.profile.groups.values(), strict=False):
+        read = [[row.read for row in rows if row.model == model] for model in models]
+        planted = [row.planted for row in rows if row.model == models[0]]
+        points = panel.collections[0].get_offsets()
+        assert np.allclose(points, np.column_stack([planted, np.mean(read, axis=0)]))
 
 
-def test_rank_difference_averages_over_templates(run: Run) -> None:
+def test_rank_difference_averages_over_templates_and_replicates(run: Run) -> None:
     table = PronounProbe.read(run).to_pandas()
     own = figures.plot(run, "rank_difference").axes[0].collections[1].get_offsets()
-    expected = table[table["model"] == "non_shuffled"].groupby("profession", sort=False)["rank_difference"].mean()
-    assert np.allclose(own[:, 1], expected)
+    replicates = table[table["model"].isin(run.profile.replicates_of("non_shuffled"))]
+    assert np.allclose(own[:, 1], replicates.groupby("profession", sort=False)["rank_difference"].mean())
 
 
-def test_scores_by_length_show_each_bin(run: Run) -> None:
-    panel = figures.plot(run, "scores_by_length").axes[0]
-    expected = SignificanceResult.read(run).by_length["dbrd"].models.values()
-    assert [list(line.get_ydata()) for line in panel.lines] == [[100 * b.score for b in bins] for bins in expected]
-
-
-def test_p_values_colour_what_is_significant(run: Run) -> None:
-    significance = SignificanceResult.read(run)
-    (axes,) = figures.plot(run, "p_values").axes
-    shown = axes.collections[0].get_array().ravel()
-    rows = [row for row in significance.comparisons if row.task != "pseudo_perplexity"]
-    expected = sum(row.adjusted_p <= significance.alpha for row in rows)
-    assert np.count_nonzero(shown) == expected > 0
+def test_stereotype_shows_the_level_and_each_replicate(run: Run) -> None:
+    bias = GenderBiasResult.read(run)
+    level, *panels = figures.plot(run, "stereotype").axes
+    assert [text.get_text() for text in level.get_yticklabels()] == [label(group) for group in run.profile.groups]
+    shown = [line.get_xdata() for line in level.lines if line.get_marker() == "."]
+    groups = [models for models in run.profile.groups.values() if len(models) > 1]
+    means = [[bias.models[name].metrics["log_odds"].mean for name in models] for models in groups]
+    assert np.allclose(shown, means)
+    for panel, measure in zip(panels, dict.fromkeys(row.measure for row in bias.stereotypes), strict=True):
+        shown = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == "."]
+        rows = [row for row in bias.stereotypes if row.measure == measure]
+        assert shown == [row.replicates for row in rows if len(row.replicates) > 1]
 
 
 def test_files_carry_their_origin_and_caption(run: Run) -> None:
@@ -245,6 +240,10 @@ def test_a_name_that_leaves_the_folder_is_refused(run: Run) -> None:
 
 def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(real_run: Run) -> None:
     def write(student: str, values: list[float], slowness: float) -> None:
+        for model in real_run.profile.replicates_of(student):
+            write_one(model, values, slowness)
+
+    def write_one(student: str, values: list[float], slowness: float) -> None:
         points = [
             HeldOutPoint(update=10 * i, tokens=1000 * i, seconds=9.0 * i, training_seconds=5.0 * i * slowness,
                          loss=float(np.log(value)), pseudo_perplexity=float(value))
@@ -255,15 +254,16 @@ def test_time_to_quality_compares_students_that_differ_in_their_recipe_alone(rea
 
     write("non_shuffled_as_published", [900, 600, 300], 10)
     write("non_shuffled", [1000, 290, 80], 1)
-    (row,) = compare_recipes(real_run)
+    row, *others = compare_recipes(real_run)
     assert (row.published, row.other) == ("non_shuffled_as_published", "non_shuffled")
-    assert (row.end.training_seconds, row.reached.training_seconds, row.share) == (100.0, 5.0, 0.05)
-    (axes,) = figures.plot(real_run, "time_to_quality").axes
+    assert (row.published_seconds, row.seconds, row.share) == (100.0, 5.0, 0.05)
+    axes, *_ = figures.plot(real_run, "time_to_quality").axes
+    assert len(others) == 4 and len([line for line in axes.lines if len(line.get_xdata()) == 3]) == 2 * 3
     assert {line.get_label() for line in axes.lines} >= {"non-shuffled", "non-shuffled as published"}
-    assert "is there after 5 s, non-shuffled as published after 100 s" in axes.texts[0].get_text()
+    assert "is there after 5 s,\nnon-shuffled as published after 100 s" in axes.texts[0].get_text()
     write("non_shuffled", [1000, 1000], 1)
-    (row,) = compare_recipes(real_run)
-    assert row.reached is row.share is None
+    row = compare_recipes(real_run)[0]
+    assert row.reached == [None] * 3 and row.share is None
     assert "does not get there" in figures.plot(real_run, "time_to_quality").axes[0].texts[0].get_text()
 
 

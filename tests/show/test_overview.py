@@ -109,3 +109,5 @@ def test_the_profiles_students_are_told(run: Run) -> None:
     table = overview.settings_table(run)
     assert list(table.index) == list(run.profile.students)
     assert table.loc["bort", "shape"] == run.profile.students["bort"].shape
+    assert table.loc["bort", "trains for"] == "20,000 tokens, in updates of 1,024 tokens"
+    assert set(table["replicates"]) == {run.profile.replicates}

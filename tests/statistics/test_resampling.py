@@ -8,11 +8,12 @@ import pytest
 from robbertje_lib.statistics import resampling
 from robbertje_lib.statistics.resampling import (
     bootstrapped_scores,
+    clustered,
     f1,
     percentile_interval,
     permuted_differences,
     ratio,
-    scores_by_seed,
+    scores_by_unit,
 )
 
 COUNTS_A = np.array([[2, 0, 1], [1, 1, 0], [0, 0, 2], [3, 1, 0], [0, 1, 1]])
@@ -75,7 +76,7 @@ def test_a_percentile_interval_holds_the_middle_of_what_was_drawn() -> None:
 
 def test_f1_of_nothing_is_zero() -> None:
     assert f1(np.zeros(3)) == 0
-    assert scores_by_seed(COUNTS_A, f1)[0] == pytest.approx(2 * 6 / (2 * 6 + 3 + 4))
+    assert scores_by_unit(COUNTS_A, f1)[0] == pytest.approx(2 * 6 / (2 * 6 + 3 + 4))
 
 
 def test_unpaired_shapes_are_refused() -> None:
@@ -83,3 +84,23 @@ def test_unpaired_shapes_are_refused() -> None:
         permuted_differences(COUNTS_A, COUNTS_B[:-1], f1, 10, np.random.default_rng(0))
     with pytest.raises(ValueError, match="counts have shape"):
         bootstrapped_scores(np.zeros(3), f1, 10, np.random.default_rng(0))
+
+
+def test_seeds_within_a_unit_are_averaged_after_the_metric() -> None:
+    runs = np.stack([COUNTS_A, COUNTS_B, COUNTS_B, COUNTS_B])
+    units = runs.reshape(2, 2, *COUNTS_A.shape)
+    apart = scores_by_unit(runs, f1)
+    assert scores_by_unit(units, f1) == pytest.approx([apart[:2].mean(), apart[2:].mean()])
+    drawn = bootstrapped_scores(runs, f1, 50, np.random.default_rng(0))
+    assert bootstrapped_scores(units, f1, 50, np.random.default_rng(0)) == pytest.approx(
+        drawn.reshape(50, 2, 2).mean(axis=2)
+    )
+
+
+def test_clusters_are_summed_in_order_of_appearance() -> None:
+    counts = np.arange(20).reshape(2, 5, 2)
+    summed = clustered(counts, ["b", "a", "b", "c", "a"])
+    assert summed.tolist() == [[[4, 6], [10, 12], [6, 7]], [[24, 26], [30, 32], [16, 17]]]
+    assert np.array_equal(clustered(counts, range(5)), counts)
+    with pytest.raises(ValueError, match=r"\(4,\) clusters for counts of shape \(2, 5, 2\)"):
+        clustered(counts, range(4))

@@ -9,20 +9,23 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from robbertje_lib.statistics.calibration import simulate_accuracy
-from robbertje_lib.statistics.resampling import f1, ratio, scores_by_seed
+from robbertje_lib.statistics.resampling import clustered, f1, ratio, scores_by_unit
 from robbertje_lib.statistics.significance import (
     Difference,
     detectable_difference,
+    difference_of,
     effect_size,
     equivalence_test,
-    hierarchical_bootstrap,
     holm,
+    interval_of,
     mcnemar_exact,
     paired_bootstrap,
     permutation_test,
+    resample,
     sample_factor,
+    welch_difference,
 )
+from robbertje_lib.statistics.simulation import SimulatedGroup, simulate_accuracy, simulate_clusters
 from tests.statistics.test_resampling import COUNTS_A, COUNTS_B, enumerated_differences
 
 
@@ -44,7 +47,7 @@ def test_holm_of_an_empty_family_is_empty() -> None:
 
 
 def test_permutation_f1_agrees_with_enumeration() -> None:
-    observed = abs(scores_by_seed(COUNTS_A, f1)[0] - scores_by_seed(COUNTS_B, f1)[0])
+    observed = abs(scores_by_unit(COUNTS_A, f1)[0] - scores_by_unit(COUNTS_B, f1)[0])
     exact = np.mean(np.abs(enumerated_differences(COUNTS_A, COUNTS_B)) >= observed - 1e-12)
     result = permutation_test(COUNTS_A, COUNTS_B, f1, 40_000, np.random.default_rng(0))
     assert result == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 40_000))
@@ -56,49 +59,94 @@ def test_permutation_counts_the_observed_split_and_is_never_zero() -> None:
     assert permutation_test(right, right, ratio, 99, np.random.default_rng(0)) == 1.0
 
 
-def test_paired_bootstrap_agrees_with_scipy() -> None:
+def test_two_given_models_differ_as_a_paired_t_test_says() -> None:
     a, b = simulate_accuracy(300, 0.05, np.random.default_rng(3))
     ours = paired_bootstrap(a, b, ratio, 20_000, np.random.default_rng(0))
-    theirs = stats.bootstrap(
-        (a[0, :, 0], b[0, :, 0]),
-        lambda x, y, axis: x.mean(axis) - y.mean(axis),
-        paired=True,
-        n_resamples=20_000,
-        method="percentile",
-        rng=np.random.default_rng(1),
-    )
-    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.0035)  # a step is 1/300
-    assert ours.standard_error == pytest.approx(theirs.standard_error, rel=0.03)
+    theirs = stats.ttest_rel(a[0, 0, :, 0], b[0, 0, :, 0])
+    interval = theirs.confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), abs=0.001)
+    assert (ours.p, ours.degrees) == (pytest.approx(theirs.pvalue, rel=0.1), theirs.df)
 
 
-def test_hierarchical_error_is_the_spread_of_repeated_experiments() -> None:
-    """The standard error must be what the difference really varies by when seeds and examples are drawn anew."""
+REPLICATED = SimulatedGroup(4, 2, replicate_spread=0.15, seed_spread=0.1)
+SEEDS_ALONE = SimulatedGroup(5, 1, seed_spread=0.1)
+
+
+@pytest.mark.parametrize("other", [REPLICATED, SEEDS_ALONE, SimulatedGroup()], ids=["replicates", "seeds", "given"])
+def test_the_error_is_the_spread_of_repeated_experiments(other: SimulatedGroup) -> None:
+    """The standard error must be what the difference varies by when replicates, seeds and examples are drawn anew."""
     rng = np.random.default_rng(0)
     values, errors = [], []
-    for _ in range(400):
-        a, b = simulate_accuracy(200, 0.02, rng, seeds=4, spread=0.1)
-        result = hierarchical_bootstrap(a, b, ratio, 100, rng)
+    for _ in range(600):
+        a, b = simulate_accuracy(200, 0.02, rng, (REPLICATED, other))
+        result = paired_bootstrap(a, b, ratio, 200, rng)
         values.append(result.value)
         errors.append(result.standard_error**2)
     assert np.mean(errors) == pytest.approx(np.var(values), rel=0.2)
 
 
-def test_hierarchical_bootstrap_of_one_seed_is_refused() -> None:
-    a, b = simulate_accuracy(50, 0.0, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="two or more each"):
-        hierarchical_bootstrap(a, b, ratio, 50, np.random.default_rng(0))
+def test_groups_of_unequal_runs_are_paired_on_the_same_draws() -> None:
+    a, b = simulate_accuracy(100, 0.0, np.random.default_rng(0), (REPLICATED, SEEDS_ALONE))
+    both = resample([a, b, a[0]], ratio, 50, np.random.default_rng(0))
+    assert [(group.scores.shape, group.drawn.shape) for group in both] == [
+        ((4,), (50, 4)), ((5,), (50, 5)), ((2,), (50, 2))]  # fmt: skip
+    assert both[0].drawn[:, 0] == pytest.approx(both[2].drawn.mean(axis=1))
+
+
+def test_an_interval_is_of_the_units_and_the_clusters() -> None:
+    rng = np.random.default_rng(0)
+    counts = np.stack([simulate_clusters(30, 10, 0.5, rng) for _ in range(4)])
+    by_cluster = clustered(counts, np.arange(300) // 10)
+    examples, clusters, units = (
+        resample([own], ratio, 500, rng)[0] for own in (counts[0], by_cluster[0], by_cluster)
+    )  # fmt: skip
+    assert [interval_of(given, rng).degrees for given in (examples, clusters)] == [299, 29]
+    found, narrower = (interval_of(units, np.random.default_rng(1), level) for level in (0.95, 0.9))
+    assert found.value == pytest.approx(units.scores.mean()) and 3 <= found.degrees < 32
+    assert found.low < narrower.low < found.value < narrower.high < found.high
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    a, b, few = (resample([simulate_accuracy(n, 0.0, rng)[0]], ratio, 50, rng)[0] for n in (40, 41, 1))
+    for pair in ((a, b), (few, few)):
+        with pytest.raises(ValueError, match="the same two or more are needed"):
+            difference_of(*pair, rng)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 8])
+def test_equally_many_runs_are_compared_as_welch_does_but_for_the_degrees_of_freedom(runs: int) -> None:
+    a, b = np.random.default_rng(runs).normal([[0.0], [0.5]], [[1.0], [2.0]], (2, runs))
+    ours, theirs = welch_difference(a, b, 0.9), stats.ttest_ind(a, b, equal_var=False)
+    assert ours.value / ours.standard_error == pytest.approx(theirs.statistic)
+    assert ours.degrees == pytest.approx(theirs.df * runs / (runs - 1) - 1)
+    expected = stats.t(ours.degrees, ours.value, ours.standard_error)
+    assert (ours.low, ours.high) == pytest.approx(expected.interval(0.9))
+    assert ours.p == pytest.approx(2 * stats.t.sf(abs(theirs.statistic), ours.degrees))
+
+
+@pytest.mark.parametrize("runs", [2, 3, 5, 10])
+def test_equal_runs_keep_the_level(runs: int) -> None:
+    rng = np.random.default_rng(runs)
+    rejected = np.mean([welch_difference(*rng.standard_normal((2, runs))).p <= 0.05 for _ in range(4000)])
+    assert 0.033 <= rejected <= 0.057
+
+
+def test_one_run_says_nothing_of_how_much_runs_differ() -> None:
+    with pytest.raises(ValueError, match="1 and 3 runs; two or more each are needed"):
+        welch_difference([1.0], [1.0, 2.0, 3.0])
 
 
 def test_equivalence_agrees_with_statsmodels() -> None:
     a, b = simulate_accuracy(2000, 0.0, np.random.default_rng(5))
     result = paired_bootstrap(a, b, ratio, 4000, np.random.default_rng(0))
-    expected = ttost_paired(a[0, :, 0], b[0, :, 0], -0.02, 0.02)[0]
+    expected = ttost_paired(a[0, 0, :, 0], b[0, 0, :, 0], -0.02, 0.02)[0]
     assert equivalence_test(result, 0.02) == pytest.approx(expected, abs=0.01)
 
 
 def test_a_model_equals_itself_and_is_alike() -> None:
-    a, _ = simulate_accuracy(100, 0.0, np.random.default_rng(0), seeds=3)
-    same = hierarchical_bootstrap(a[:1].repeat(3, 0), a[:1].repeat(3, 0), ratio, 50, np.random.default_rng(0))
+    a, _ = simulate_accuracy(100, 0.0, np.random.default_rng(0))
+    same = paired_bootstrap(a.repeat(3, 0), a.repeat(3, 0), ratio, 50, np.random.default_rng(0))
     assert (same.value, same.p, same.standard_error) == (0.0, 1.0, pytest.approx(0, abs=1e-12))
     assert equivalence_test(Difference(0.0, 0.0, 0.0, 1.0, 0.0, 10.0), 0.01) == 0.0
     assert equivalence_test(Difference(0.02, 0.02, 0.02, 1.0, 0.0, 10.0), 0.01) == 1.0
@@ -121,6 +169,14 @@ def test_sample_factor_squares_the_shortfall() -> None:
     assert sample_factor(difference, reach / 2) == pytest.approx(4.0)
     assert sample_factor(difference, 1.0) == 1.0
     assert sample_factor(difference, 0.0) == float("inf")
+
+
+def test_a_larger_sample_is_also_better_known() -> None:
+    few = Difference(0.01, -0.01, 0.03, 0.3, 0.01, 3.0)
+    factor = sample_factor(few, 0.01)
+    larger = Difference(0.01, 0, 0, 0, 0.01 / factor**0.5, 3.0 * factor)
+    assert detectable_difference(larger) == pytest.approx(0.01)
+    assert factor < (detectable_difference(few) / 0.01) ** 2
 
 
 def test_effect_size_is_cohens_h() -> None:

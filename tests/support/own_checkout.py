@@ -11,12 +11,13 @@ from robbertje_lib.experiment import paths
 
 
 def copy_project(root: Path, stages: str) -> str:
-    """Copy library, notebooks and rules below `root`, with `stages.py`; the smoke profile as `mine`, one student left."""
+    """Copy library, notebooks and rules below `root`, with `stages.py`; the smoke profile as `mine`, of one student, once."""
     for folder in ("robbertje_lib", "notebooks"):
         shutil.copytree(paths.PROJECT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(paths.PROJECT / "Snakefile", root)
     (root / "stages.py").write_text(stages, encoding="utf-8")
     smoke = (paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8").replace("name: smoke", "name: mine")
+    smoke = smoke.replace("replicates: 2", "replicates: 1")
     return re.sub(r"(?m)^  (non_shuffled|shuffled|bort): \{arm.*\n", "", smoke)
 
 

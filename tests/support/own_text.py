@@ -15,8 +15,11 @@ WORDS = re.findall(r"\w+", "huis boom fiets regen school straat water brood tafe
 
 
 def documents(*sizes: int) -> list[SplitDocument]:
-    """A document of so many lines for each of `sizes`."""
-    return [SplitDocument(f"d{i}", "x", tuple(f"zin {j} van {i}." for j in range(n))) for i, n in enumerate(sizes)]
+    """A document of so many lines for each of `sizes`, two by two of one file."""
+    return [
+        SplitDocument(f"d{i}", "x", f"f{i // 2}", tuple(f"zin {j} van {i}." for j in range(n)))
+        for i, n in enumerate(sizes)
+    ]
 
 
 def own_text(count: int, seed: int = 1) -> str:

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from robbertje_lib.conclusions.claims.decide import decide_claims
-from robbertje_lib.conclusions.comparisons import compare_models
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import write_json
 from robbertje_lib.experiment.profile import freeze_profile
@@ -19,7 +17,7 @@ from robbertje_lib.show import figures
 from robbertje_lib.show.figure_style import SavedFigure
 from robbertje_lib.show.report import write_report
 from robbertje_lib.workflow.notebook_runs import run_notebook
-from tests.support.result_files import World, write_results
+from tests.support.result_files import World, conclude, write_results
 from tests.support.standin import make_notebook
 
 STAGES = 10
@@ -32,9 +30,10 @@ def recorded_run(root: Path) -> Run:
 
 
 def write_profile(path: Path, change: Any = None) -> Path:
-    """Write `smoke` as the profile `tiny`, with two students and one task, after `change(mapping)`."""
+    """Write `smoke` as the profile `tiny`, with two students, once each, and one task, after `change(mapping)`."""
     profile = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8"))
-    profile["name"] = "tiny"
+    profile["name"], profile["replicates"] = "tiny", 1
+    profile["finetuning"]["seeds"] = [1, 2]
     profile["students"] = {name: profile["students"][name] for name in ("non_shuffled", "merged")}
     profile["finetuning"]["tasks"] = {"dbrd": profile["finetuning"]["tasks"]["dbrd"]}
     if change:
@@ -58,8 +57,7 @@ def _make(root: Path) -> None:
     run = open_run(str(profile))
     freeze_profile(run.profile, run.paths.profile)
     write_results(run, World(examples=60))
-    compare_models(run)
-    decide_claims(run)
+    conclude(run)
     stores = {arm: run.paths.corpus("head", arm) / "state.json" for arm in ("non_shuffled", "shuffled", "merged")}
     held_out = run.paths.held_out / "state.json"
     models = {name: run.paths.model(name) / "model.safetensors" for name in run.profile.models}
@@ -79,7 +77,7 @@ def _make(root: Path) -> None:
         )  # fmt: skip
 
     result = run.paths.result
-    students = [result("distillation", f"{name}.json") for name in run.profile.students]
+    students = [result("distillation", f"{name}.json") for name in run.profile.trained]
     pppl, scores, bias = result("pseudo_perplexity.json"), result("scores", "dbrd.json"), result("gender_bias.json")
     predictions = result("predictions", "dbrd.parquet")
     stage(
@@ -88,8 +86,8 @@ def _make(root: Path) -> None:
         [*stores.values(), held_out, *(result("corpus", f"{s.arm}.json") for s in run.profile.students.values())],
     )
     stage("20_teacher", [*stores.values(), held_out], [result("teacher.json"), models["teacher"]])
-    for name, student in run.profile.students.items():
-        read = [stores[student.arm], held_out, models["teacher"]]
+    for name in run.profile.trained:
+        read = [stores[run.profile.students[run.profile.student_of(name)].arm], held_out, models["teacher"]]
         stage(f"30_distillation-{name}", read, [result("distillation", f"{name}.json"), models[name]], student=name)
     stage("40_pseudo_perplexity", [held_out, *models.values()], [pppl, result("pseudo_perplexity.parquet")])
     stage("50_finetuning-dbrd", [held_out, *models.values()], [predictions, scores], task="dbrd")

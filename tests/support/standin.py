@@ -19,7 +19,7 @@ STAGES = {
         ["store:arms", "store:held_out", "store:teacher", "tokenizer", "corpus/documents.json", "corpus/{arm}.json"],
     ),
     "20_teacher": ("standin_teacher", ["teacher.json", "model:teacher"]),
-    "30_distillation": ("standin_distillation", ["distillation/{student}.json", "model:{student}"]),
+    "30_distillation": ("standin_distillation", ["distillation/{model}.json", "model:{model}"]),
     "40_pseudo_perplexity": ("standin_pseudo_perplexity", ["pseudo_perplexity.json", "pseudo_perplexity.parquet"]),
     "50_finetuning": ("standin_finetuning", ["predictions/{task}.parquet", "scores/{task}.json"]),
     "60_gender_bias": (
@@ -35,7 +35,7 @@ WRITER = '''"""Writes what a stage writes."""
 from robbertje_lib.experiment import artefacts
 
 CONTENT = (
-    '{"schema_version": 2, "kind": "instrument check", "margin": 0.01, "alpha": 0.05, "claims": [], "instruments": [], '
+    '{"schema_version": 3, "kind": "instrument check", "alpha": 0.05, "claims": [], "instruments": [], '
     '"form_losses": []}'  # as `make reproduce` reads it at its end
 )
 
@@ -98,7 +98,7 @@ def execute_cells(cells: list[str], patch: pytest.MonkeyPatch) -> NotebookNode:
 def make_project(root: Path) -> Path:
     """The project below `root`: the real Snakefile and runner, stand-ins for every notebook and stage module.
 
-    Its profile `tiny` has one student and two tasks. A stage waits, or fails, when the file `<stage>.wait` or
+    Its profile `tiny` has one student, distilled once, and two tasks. A stage waits, or fails, when the file `<stage>.wait` or
     `<stage>.fail` stands in `root`.
     """
     package = root / "robbertje_lib"
@@ -107,8 +107,8 @@ def make_project(root: Path) -> Path:
     (package / "standin.py").write_text(WRITER)
     for stage, (module, names) in STAGES.items():
         (package / f"{module}.py").write_text("from robbertje_lib.standin import write\n")
-        extra = {"30_distillation": 'student = "merged"\n', "50_finetuning": 'task = "ner"\n'}.get(stage, "")
-        value = {"30_distillation": ", student=student", "50_finetuning": ", task=task"}.get(stage, "")
+        extra = {"30_distillation": 'model = "merged"\n', "50_finetuning": 'task = "ner"\n'}.get(stage, "")
+        value = {"30_distillation": ", model=model", "50_finetuning": ", task=task"}.get(stage, "")
         make_notebook(
             root / "notebooks" / f"{stage}.ipynb",
             f'profile = "tiny"\nbudget = 1.0\n{extra}',
@@ -125,9 +125,9 @@ def make_project(root: Path) -> Path:
 
 
 def write_profile(root: Path, change) -> None:  # type: ignore[no-untyped-def]
-    """Write the profile `tiny`: `smoke` with one student and two tasks, after `change(mapping)`."""
+    """Write the profile `tiny`: `smoke` with one student, distilled once, and two tasks, after `change(mapping)`."""
     profile = yaml.safe_load((paths.PROFILES / "smoke.yaml").read_text(encoding="utf-8"))
-    profile["name"] = "tiny"
+    profile |= {"name": "tiny", "replicates": 1}
     profile["students"] = {"merged": profile["students"]["merged"]}
     profile["finetuning"]["tasks"] = {task: profile["finetuning"]["tasks"][task] for task in ("ner", "pos")}
     change(profile)

@@ -18,6 +18,8 @@ FEATURES = datasets.Features(
     {
         "text": datasets.Value("string"),
         "document_id": datasets.Value("string"),
+        "file": datasets.Value("string"),
+        "line": datasets.Value("int32"),
         "input_ids": datasets.List(datasets.Value("int32")),
         "n_tokens": datasets.Value("int32"),
     }
@@ -71,13 +73,17 @@ def write_store(folder: Path, lines: list[str], tokenizer: Any) -> None:
     columns = {
         "text": rows.text,
         "document_id": [f"document-{n // 10}" for n in rows.line],
+        "file": [f"file-{n // 20}" for n in rows.line],
+        "line": rows.line,
         "input_ids": rows.input_ids,
         "n_tokens": rows.n_tokens,
     }
     datasets.Dataset.from_dict(columns, features=FEATURES).save_to_disk(str(folder))
 
 
-def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lines: int = 400) -> Run:
+def tiny_run(
+    folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lines: int = 400, replicates: int = 1
+) -> Run:
     """A run below `folder` (which must be `ROBBERTJE_OUTPUT`) with stores, tokenizer and teacher in place.
 
     For every recipe `r` there are students `r` (distilbert shape) and `r_bort`.
@@ -86,6 +92,7 @@ def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lin
     recipes = recipes or {"fast": FAST, "as_published": AS_PUBLISHED}
     raw |= {
         "name": "tiny",
+        "replicates": replicates,
         "tokenizer": {"kind": "word", "vocabulary": 700, "maximum_length": 64},
         "teacher": {
             "layers": 3,
@@ -107,6 +114,7 @@ def tiny_run(folder: Path, recipes: dict[str, dict[str, Any]] | None = None, lin
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
+    raw["finetuning"]["dropout"] = 0.1  # whatever the recipes have
     (folder / "tiny.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     run = open_run(str(folder / "tiny.yaml"))
     text = text_lines(lines, seed=1)

@@ -1,15 +1,9 @@
-"""Scores and baselines from gold labels and predictions."""
+"""Scores from gold labels and predictions."""
 
 import pytest
 
 from robbertje_lib.tasks import ner
-from robbertje_lib.tasks.metrics import (
-    further_scores,
-    lexicon_baseline,
-    majority_baseline,
-    scores_per_class,
-    task_score,
-)
+from robbertje_lib.tasks.metrics import further_scores, scores_per_class, task_score
 
 
 def test_scores() -> None:
@@ -17,14 +11,6 @@ def test_scores() -> None:
     assert task_score("accuracy", [["a", "b"], ["a"]], [["a", "a"], ["a"]]) == pytest.approx(2 / 3)
     classes = scores_per_class(("a", "b", "c"), ["a", "b", "b"], ["a", "a", "b"])
     assert (classes["precision_a"], classes["recall_a"], classes["f1_b"], classes["f1_c"]) == (0.5, 1, 2 / 3, 0)
-
-
-def test_baselines() -> None:
-    assert majority_baseline("accuracy", ["a", "a", "b"], ["a", "b", "b", "b"]) == 0.25
-    assert majority_baseline("f1", [["O", "O", "B-LOC"]], [["O", "B-LOC"]]) == 0
-    train = [{"tokens": ["in", "Gent"], "labels": ["O", "B-LOC"]}, {"tokens": ["in", "mei"], "labels": ["O", "O"]}]
-    test = [{"tokens": ["Gent", "in", "Brugge"], "labels": ["B-LOC", "O", "B-LOC"]}]
-    assert lexicon_baseline("f1", train, test) == pytest.approx(2 / 3)
 
 
 def test_further_scores() -> None:

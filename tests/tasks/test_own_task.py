@@ -70,7 +70,9 @@ def test_a_task_of_ones_own_is_trained_tested_compared_and_drawn(checkout: Path)
     told = json.loads(call(checkout, "stages.py", "./mine.yaml").splitlines()[-1])
     assert told["panels"][0] == "tense (n = 60)"
     assert told["scores"]["labels"] == ["past", "present"]
-    assert {run["model"] for run in told["scores"]["runs"]} == {"teacher", "merged"}
+    assert {run["model"] for run in told["scores"]["runs"]} == {
+        *("teacher", "merged", "random_teacher", "random_distilbert"),
+    }
     results = checkout / "papermill_runs" / "mine" / "results"
     significance = json.loads((results / "significance.json").read_text(encoding="utf-8"))
     compared = [row for row in significance["comparisons"] if row["task"] == "tense"]

@@ -1,5 +1,6 @@
 """The task readers: what they read, what they refuse, and what they must not give away."""
 
+import gzip
 import re
 import zipfile
 from collections import Counter
@@ -176,13 +177,25 @@ def test_sick_pairs_go_to_the_file_s_own_splits(tmp_path: Path) -> None:
 
 
 def test_ner_reads_sentences_and_counts_article_boundaries(tmp_path: Path) -> None:
-    text = "-DOCSTART- -DOCSTART- O\nJan N B-PER\nPraet N I-PER\n\n\nin Prep O\nRoeselare N B-LOC"
-    examples = ner.parse_archive(archive(tmp_path, train=text))
-    assert examples.splits["train"] == [
-        {"example_id": "train-1", "tokens": ["Jan", "Praet"], "labels": ["B-PER", "I-PER"]},
-        {"example_id": "train-2", "tokens": ["in", "Roeselare"], "labels": ["O", "B-LOC"]},
+    article = "-DOCSTART- -DOCSTART- O\nJan N B-PER\nPraet N I-PER\n\n\nin Prep O\nRoeselare N B-LOC\n\n"
+    examples = ner.parse_archive(archive(tmp_path, train=article * 2))
+    assert examples.splits["train"][:2] == [
+        {
+            "example_id": "train-1",
+            "tokens": ["Jan", "Praet"],
+            "labels": ["B-PER", "I-PER"],
+            "cluster": "train-article-1",
+        },
+        {
+            "example_id": "train-2",
+            "tokens": ["in", "Roeselare"],
+            "labels": ["O", "B-LOC"],
+            "cluster": "train-article-1",
+        },
     ]
-    assert examples.dropped == {"article_boundary_line": 1}
+    assert [row["cluster"] for row in examples.splits["train"][2:]] == ["train-article-2"] * 2
+    assert [row["cluster"] for row in examples.splits["test"]] == ["test-1"]  # no article is marked
+    assert examples.dropped == {"article_boundary_line": 2}
 
 
 def test_pos_takes_syntactic_words_and_counts_the_rest(tmp_path: Path) -> None:
@@ -194,8 +207,50 @@ def test_pos_takes_syntactic_words_and_counts_the_rest(tmp_path: Path) -> None:
         word("2.1", "x", "NOUN"),
     ]
     read, dropped = pos.parse_conllu(write(tmp_path, "".join([*lines, word("3", "en", "CONJ")]) + "\n"), "test")
-    assert read == [{"example_id": "test-1", "tokens": ["me", "een", "en"], "labels": ["PRON", "DET", "CCONJ"]}]
+    assert (read[0]["tokens"], read[0]["labels"]) == (["me", "een", "en"], ["PRON", "DET", "CCONJ"])
     assert dropped == {"contracted_token": 1, "empty_node": 1}
+
+
+def test_pos_sentences_of_a_document_are_a_cluster(tmp_path: Path) -> None:
+    names = [
+        "# krant-7.p.2.s.1.xml\n",
+        "# source = krant-9.p.1.s.1.xml\n# sent_id = krant-7.p.12.s.3_1\n# text = Kijk\n",
+        "# sent_id = WR-X-0000000031\\WR-X-0000000031.p.5.s.4\n",
+        "# text = krant-7.p.2.s.1\n",
+    ]
+    read, _ = pos.parse_conllu(write(tmp_path, "\n".join(name + word("1", "Kijk", "VERB") for name in names)), "test")
+    assert [row["cluster"] for row in read] == ["krant-7", "krant-7", "WR-X-0000000031", "test-4"]
+
+
+def test_pos_tests_on_newer_releases_without_what_training_saw(mirror: Path) -> None:
+    data = load("pos", TaskSettings(data="lassysmall-r1.4"))
+    assert {name: len(rows) for name, rows in data.further_tests.items()} == {
+        "lassysmall-r2.16": 1855,
+        "alpino-r2.16": 1314,
+    }
+    assert data.counts.dropped["lassysmall-r2.16_in_train_or_validation"] == 1448
+    assert data.counts.dropped["alpino-r2.16_in_train_or_validation"] == 0
+    assert {name: len(set(rows["cluster"])) for name, rows in data.sets.items()} == {
+        "train": 111, "validation": 81, "test": 86, "lassysmall-r2.16": 35, "alpino-r2.16": 74,
+    }  # fmt: skip
+    said = {name: {"".join(tokens).lower() for tokens in rows["tokens"]} for name, rows in data.sets.items()}
+    trained = said.pop("train")
+    assert not any(trained & of_set for of_set in said.values())
+
+
+def test_releases_tag_the_same_sentences_differently(mirror: Path) -> None:
+    """What the docstring says of the two tag sets, on the sentences that both hold."""
+    old, new = (
+        [row for path in sources.fetch(f"lassysmall-{release}") for row in pos.parse_conllu(path, path.stem)[0]]
+        for release in ("r1.4", "r2.16")
+    )
+    known = {tuple(row["tokens"]): row["labels"] for row in old}
+    both = [(known[tuple(row["tokens"])], row["labels"]) for row in new if tuple(row["tokens"]) in known]
+    pairs = Counter(pair for before, after in both for pair in zip(before, after, strict=True))
+    differ = sum(n for (before, after), n in pairs.items() if before != after)
+    assert (len(both), pairs.total()) == (1537, 22600)
+    assert differ / pairs.total() == pytest.approx(0.065, abs=0.001)
+    assert not any("PART" in row["labels"] for row in new)
 
 
 def test_real_data_has_the_published_sizes(mirror: Path) -> None:
@@ -209,12 +264,16 @@ def test_real_data_has_the_published_sizes(mirror: Path) -> None:
     assert sizes(entities.splits) == {"train": 15806, "validation": 2895, "test": 5195}
     begins = Counter(label for row in entities.splits["test"] for label in row["labels"] if label[0] == "B")
     assert begins == {"B-LOC": 774, "B-MISC": 1187, "B-ORG": 882, "B-PER": 1098}
+    articles = {split: Counter(row["cluster"] for row in part) for split, part in entities.splits.items()}
+    assert {split: len(part) for split, part in articles.items()} == {"train": 287, "validation": 74, "test": 119}
+    assert (max(articles["train"].values()), max(articles["test"].values())) == (412, 108)
     assert "Italië" in entities.splits["test"][0]["tokens"]
     reviews = dbrd.parse_bol(sources.fetch("bol_reviews")[0])
     assert Counter(row["label"] for row in reviews) == {"negative": 1500, "positive": 1500}
     assert not any("&amp;" in row["text"] for row in reviews)
     tagged = pos.read_tags(TaskSettings(data="lassysmall-r1.4"), source())
-    assert sizes(tagged.splits) == {"train": 6641, "validation": 350, "test": 350}
+    assert sizes(tagged.splits) == {"train": 6641 - 203, "validation": 350, "test": 350}
+    assert tagged.dropped["train_in_validation_or_test"] == 203
     r2_5 = next(file for file in sources.fetch("lassysmall-r2.5") if file.name.endswith("test.conllu"))
     sentences, dropped = pos.parse_conllu(r2_5, "test")
     assert (len(sentences), sum(len(row["tokens"]) for row in sentences)) == (875, 11556)
@@ -257,24 +316,33 @@ def test_only_whole_words_become_examples_and_the_rest_is_counted() -> None:
         "die knip is verdacht en ook dit dat",
         "een <mask> die stoort",
     ]
-    found, documents, dropped = die_dat.occurrences(texts, list("abcde"))
+    lines = list(zip(texts, "abcde", strict=True))
+    found, numbers, dropped = die_dat.occurrences(lines)
     assert [(row["text"], row["pronoun"], row["label"]) for row in found] == [
         ("Het huis <mask> hij ziet, de datum en die-hard.", "dat", "dat"),
         ("<mask> man dIe zingt.", "Die", "die"),
         ("<mask> WAS DIE DAG.", "DAT", "dat"),
         ("DAT WAS <mask> DAG.", "DIE", "die"),
     ]
-    assert documents == ["a", "b", "c", "c"]
+    assert (numbers, [row["cluster"] for row in found]) == ([0, 1, 2, 2], ["a", "b", "c", "c"])
     assert dropped == {"odd_capitals": 1, "cut_by_line_end": 2, "line_holds_mask": 1}
+    whole, numbers, dropped = die_dat.occurrences(lines, whole=True, most=5)
+    assert (whole[-1]["text"], numbers, dropped["cut_by_line_end"]) == (
+        "<mask> knip is verdacht en ook dit dat",
+        [0, 1, 2, 2, 3],
+        0,
+    )
+
+
+def found_in(texts: list[str]) -> list[dict[str, Any]]:
+    return die_dat.occurrences((text, "x") for text in texts)[0]
 
 
 def test_the_masked_form_is_the_same_whatever_pronoun_was_there() -> None:
     """Swapping die and dat, or their capitals, changes labels but not a character of the input."""
     lines = ["De {} fiets.", "{} mag, zei ze.", "Wat een {}!", '"{}," zei hij.', "Ik zie\t{} , ja."]
     texts = {w: [line.format(w) for line in lines] for w in ("die", "dat", "Die", "Dat", "DIE", "DAT")}
-    inputs = {
-        w: [row["text"] for row in die_dat.occurrences(made[:1] + made[2:], ["x"] * 4)[0]] for w, made in texts.items()
-    }
+    inputs = {w: [row["text"] for row in found_in(made[:1] + made[2:])] for w, made in texts.items()}
     assert all(made == inputs["die"] for made in inputs.values())
     assert len(inputs["die"]) == 4
 
@@ -291,7 +359,7 @@ def test_a_classifier_that_sees_only_casing_and_spacing_is_at_chance(mirror: Pat
     """On pairs from real novels: the RobBERT code's pairs, made here too, give themselves away to the same classifier."""
     text = sources.fetch("novels")[1].read_bytes().decode("latin-1")
     lines = [" ".join(part.split()) for part in text.replace("\r", "").split("\n\n")]
-    found = die_dat.occurrences(lines, ["x"] * len(lines))[0]
+    found = found_in(lines)
     ours = die_dat.as_pairs(found, seed=4)[:1600]
     accuracy, margin = shape_accuracy(ours)
     assert abs(accuracy - 0.5) < margin
@@ -319,13 +387,89 @@ def shape_accuracy(pairs: list[dict[str, Any]]) -> tuple[float, float]:
 
 
 def test_pairs_differ_in_the_pronoun_alone() -> None:
-    found = die_dat.occurrences(["Dat is 't ,  zei DIE man die liep."] * 40, ["x"] * 40)[0]
+    found = found_in(["Dat is 't ,  zei DIE man die liep."] * 40)
     pairs = die_dat.as_pairs(found, seed=1)
     for row in pairs:
         original = row["text_pair"] if row["label"] == "second" else row["text"]
         assert original == "Dat is 't ,  zei DIE man die liep."
         assert shape(row["text"]) == shape(row["text_pair"])
     assert 40 <= sum(row["label"] == "second" for row in pairs) <= 80
+
+
+# --- Europarl ----------------------------------------------------------------------------------------
+
+SPEECH = [
+    "Hervatting van de zitting",
+    "",
+    "Dat is precies het punt, mijnheer de Voorzitter, die dit al eerder heeft genoemd.",
+    "De boeren die hier vandaag zijn, weten dat.",
+    "dat de Raad zwijgt, is een keuze.",
+]
+
+
+def europarl(folder: Path, times: int = 400) -> Path:
+    """A file of our own in the format of Europarl's Dutch side."""
+    path = folder / "europarl-v7.nl-en.nl"
+    lines = [line.replace("punt", f"punt van {number}") for number in range(times) for line in SPEECH]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def europarl_settings(file: Path, **more: Any) -> TaskSettings:
+    options = {"file": str(file), **more.pop("options", {})}
+    return TaskSettings(data="europarl", options=options, **more)
+
+
+def test_europarl_is_split_in_its_order_by_blocks_of_lines(tmp_path: Path) -> None:
+    data = load("die_dat", europarl_settings(europarl(tmp_path)))
+    assert data.counts.examples == {"train": 1400, "validation": 200, "test": 400}
+    lines = {split: [int(name.split("-")[0]) for name in part["example_id"]] for split, part in data.splits.items()}
+    assert [*lines["train"], *lines["validation"], *lines["test"]] == sorted(
+        number for part in lines.values() for number in part
+    )
+    clusters = {split: set(part["cluster"]) for split, part in data.splits.items()}
+    assert sum(map(len, clusters.values())) == len(set.union(*clusters.values())) == 2000 / die_dat.BLOCK
+    assert all(name == f"block-{n // 50}" for n, name in zip(lines["test"], data.test["cluster"], strict=True))
+    assert not any(data.counts.dropped.values())  # its lines are whole: a pronoun may begin or end one
+
+
+def test_europarl_gives_the_first_ten_thousand_or_what_the_profile_asks_for(tmp_path: Path) -> None:
+    file = europarl(tmp_path, times=2100)
+    counts = load("die_dat", europarl_settings(file)).counts.examples
+    assert sum(counts.values()) == die_dat.EUROPARL_EXAMPLES
+    # Splits end where a block ends.
+    assert all(abs(counts[split] - 10_000 * share) <= 50 for split, share in die_dat.SHARES.items())
+    asked = load("die_dat", europarl_settings(file, train=[100, 300], validation=100, test=100))
+    assert sum((asked.counts.examples | asked.counts.not_sampled).values()) <= 500
+    assert asked.counts.examples["train"] == 300
+
+
+def test_europarl_pairs_are_two_sentences_that_differ_in_the_pronoun_alone(tmp_path: Path) -> None:
+    data = load("die_dat", europarl_settings(europarl(tmp_path), options={"form": "pair"}))
+    assert data.kind == "pair_classification"
+    for row in data.test:
+        shown = [row["text"], row["text_pair"]]
+        original = shown[die_dat.PAIR_LABELS.index(row["label"])]
+        assert original == row["masked"].replace(tasks.MASK, row["pronoun"])
+        assert shape(shown[0]) == shape(shown[1])
+    accuracy, margin = shape_accuracy([*data.train, *data.test])
+    assert abs(accuracy - 0.5) < margin
+    assert 0.4 < data.counts.labels["train"]["first"] / 1400 < 0.6
+
+
+def test_a_europarl_file_that_is_not_right_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="options.file is missing; give the path of europarl-v7.nl-en.nl, unpacked from"
+    ):
+        load("die_dat", TaskSettings(data="europarl"))
+    with pytest.raises(UserError, match="options.file is for europarl alone; drop it"):
+        load("die_dat", TaskSettings(data="held_out", options={"file": str(europarl(tmp_path))}))
+    archive = gzip.compress("Dat is één punt, toch.\n".encode())
+    for content, line in ((archive, 1), ("Ja.\nDat is één punt, toch.\n".encode("latin-1"), 2)):
+        file = write(tmp_path, content)
+        with pytest.raises(UserError, match=f"data.txt, line {line}: not UTF-8 text; expected europarl-v7") as caught:
+            load("die_dat", europarl_settings(file))
+        assert "\n" not in str(caught.value)
 
 
 # --- the shared interface ----------------------------------------------------------------------------
@@ -350,6 +494,33 @@ def test_every_task_takes_known_answer_dutch(task: str) -> None:
     data = load(task, settings)
     assert data.counts.examples == {"train": 30, "validation": 10, "test": 20}
     assert set(data.test.column_names) >= {"example_id", *tasks.COLUMNS[data.kind]}
+
+
+def test_clusters_and_further_tests_are_kept_and_held_to_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {split: [{**r, "example_id": f"{split}{r['example_id']}"} for r in rows(20)] for split in tasks.SPLITS}
+    made["test"] = [{**row, "cluster": f"c{number // 5}"} for number, row in enumerate(made["test"])]
+    further = {"elders": [{**row, "example_id": f"elders-{row['example_id']}"} for row in rows(12)]}
+
+    def loaded() -> TaskData:
+        examples = tasks.Examples(("dat", "die"), made, further_tests=further)
+        add_task(monkeypatch, tasks.Task("proef", "text_classification", "accuracy", lambda *_: examples))
+        return load("proef", TaskSettings(data="x", train=[5, 10], test=8))
+
+    data = loaded()
+    assert data.train.num_rows == 10 and data.train["cluster"] == data.train["example_id"]
+    assert set(data.test["cluster"]) <= {f"c{number}" for number in range(4)}
+    assert list(data.further_tests) == ["elders"] and set(data.splits) == set(tasks.SPLITS)
+    assert (data.counts.examples["elders"], data.counts.not_sampled["elders"]) == (8, 4)
+    assert sum(data.counts.labels["elders"].values()) == 8
+    further["elders"][0]["example_id"] = "test0"
+    with pytest.raises(UserError, match="elders: two examples are called 'test0'"):
+        loaded()
+    further["elders"][0]["cluster"] = 7
+    with pytest.raises(UserError, match="elders: 'cluster' must be str, not 7"):
+        loaded()
+    further["test"] = further.pop("elders")
+    with pytest.raises(UserError, match="and other names for further tests"):
+        loaded()
 
 
 def test_sizes_are_drawn_with_the_seed_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,12 +586,15 @@ def test_a_run_gives_a_reader_what_it_may_draw_on() -> None:
 
 def test_die_dat_comes_from_the_held_out_store(tmp_path: Path) -> None:
     texts = [f"De man die {word} zag, en het kind dat zweeg." for word in ("niets", "alles", "iets")] * 10
-    store = Dataset.from_dict({"text": texts, "document_id": [f"d{i // 3}" for i in range(30)]})
+    columns = {"document_id": [f"d{i // 2}" for i in range(30)], "file": [f"boek{i // 3}" for i in range(30)]}
+    store = Dataset.from_dict({"text": texts, **columns})
     store.save_to_disk(str(tmp_path / "held_out"))
     data = load("die_dat", TaskSettings(data="held_out"), tmp_path / "held_out")
     assert sum(data.counts.examples.values()) == 60
     homes = [{int(i.split("-")[0]) // 3 for i in part["example_id"]} for part in data.splits.values()]
-    assert sum(map(len, homes)) == len(set.union(*homes)) == 10
+    assert sum(map(len, homes)) == len(set.union(*homes)) == 10  # books
+    for row in data.train:
+        assert row["cluster"] == f"d{int(row['example_id'].split('-')[0]) // 2}"
     both = {"die": data.test.num_rows // 2, "dat": data.test.num_rows // 2}
     assert data.counts.labels["test"] == both
 

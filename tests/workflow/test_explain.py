@@ -79,7 +79,7 @@ def test_a_claim_and_an_instrument(run: Run, key: str, monkeypatch: pytest.Monke
         assert f"{row.verdict}: {row.reason}"[:80] in told
     else:
         assert "planted" in told.splitlines()[0] and "read" in told
-    assert "fine-tuning seeds 1, 2" in told
+    assert "fine-tuning seeds drawn from 1" in told
     assert "papermill_runs/tiny/results/claims.json" in told and "as recorded" in told
 
 
@@ -149,6 +149,14 @@ def test_sources_of_real_text_come_with_their_hashes(run: Run, monkeypatch: pyte
     for group, files in (("novels", 40), ("manifestos", 203), ("bol_reviews", 1)):
         assert f"{group}: {files} file" in told
     assert ".txt" not in told
+    pos = run.paths.result("scores", "pos.json")  # a second task, as the run has one
+    pos.write_bytes(run.paths.result("scores", "dbrd.json").read_bytes())
+    record = RunRecord.load(run.paths.record("50_finetuning-dbrd"))
+    outputs = {name.replace("dbrd", "pos"): digest for name, digest in record.outputs.items()}
+    changes = {"stage": "50_finetuning-pos", "outputs": outputs, "parameters": {**record.parameters, "task": "pos"}}
+    record.model_copy(update=changes).save(run.paths.record("50_finetuning-pos"))
+    for group, files in (("lassysmall-r1.4", 3), ("lassysmall-r2.16", 2), ("alpino-r2.16", 2)):
+        assert f"{group}: {files} files" in explain(str(pos))
     every = explain(str(run.paths.result("scores", "dbrd.json")), every_source=True)
     assert (
         every.count("- ") >= 244

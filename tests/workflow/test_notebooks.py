@@ -10,6 +10,7 @@ import pytest
 
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.show import figures
 from robbertje_lib.show.explorers import FRONTENDS
 from robbertje_lib.workflow.notebook_runs import read_parameters
 from tests.support.standin import execute_cells
@@ -17,7 +18,7 @@ from tests.support.standin import execute_cells
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 START = paths.NOTEBOOKS / "00_start_here.ipynb"  # no stage: it shows what the stages have made
 STAGES = [path for path in NOTEBOOKS if path != START]
-STAGE_PARAMETERS = {"30_distillation": {"student"}, "50_finetuning": {"task"}}
+STAGE_PARAMETERS = {"30_distillation": {"model"}, "50_finetuning": {"task"}}
 LONGEST = 12  # lines of a code cell
 
 
@@ -118,3 +119,9 @@ def test_a_cell_calls_the_library_and_shows_one_result(path: Path) -> None:
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 3, f"{node.name} belongs in robbertje_lib"  # type: ignore[operator]
             assert not isinstance(node, ast.ClassDef)
+
+
+def test_notebook_90_draws_every_figure_that_is_shipped() -> None:
+    text = (paths.NOTEBOOKS / "90_claims_and_figures.ipynb").read_text(encoding="utf-8")
+    shipped = [name for name, figure in figures.all_figures().items() if figure.order != figures.LAST]
+    assert [name for name in shipped if f'figures.draw(run, \\"{name}\\")' not in text] == []

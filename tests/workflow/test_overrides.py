@@ -44,8 +44,12 @@ def test_the_example_of_the_readme() -> None:
         ("corpus.merge_probability=0.3", lambda p: p.corpus.merge_probability == 0.3, "demo_merge_probability_0_3"),
         ("finetuning.seeds=[4,7]", lambda p: p.finetuning.seeds == [4, 7], None),
         ("seeds='[4, 7]'", lambda p: p.finetuning.seeds == [4, 7], None),
-        ("tasks.dbrd.train=30", lambda p: p.finetuning.tasks["dbrd"].train == 30, "demo_dbrd_train_30"),
-        ("tasks.dbrd.train=null", lambda p: p.finetuning.tasks["dbrd"].train is None, None),
+        ("tasks.dbrd.train=30", lambda p: p.finetuning.tasks["dbrd"].train == [30], "demo_dbrd_train_30"),
+        ("tasks.dbrd.train=[90,30]", lambda p: p.finetuning.tasks["dbrd"].train == [30, 90], None),
+        ("replicates=5", lambda p: p.replicates == 5 and len(p.trained) == 20, "demo_replicates_5"),
+        ("merged.replicates=2", lambda p: len(p.trained) == 5, "demo_merged_replicates_2"),
+        ("fast.order=document", lambda p: p.recipes["fast"].order == "document", "demo_order_document"),
+        ("tasks.dbrd.train=null", lambda p: p.finetuning.tasks["dbrd"].train == [None], None),
         ("fast.learning_rate=1e-3", lambda p: p.recipes["fast"].learning_rate == 1e-3, "demo_fast_learning_rate_0_001"),
         ("finetuning.learning_rate=[1e-4,.5E-3]", lambda p: p.finetuning.learning_rate == (1e-4, 5e-4), None),
         ("seed=7", lambda p: p.seed == 7, "demo_seed_7"),
@@ -136,7 +140,7 @@ def test_different_settings_never_share_a_name(one: str, other: str) -> None:
 
 
 def test_a_long_name_is_cut_and_ends_in_a_hash() -> None:
-    long = "corpus.merge_probability=0.25 finetuning.early_stopping=2 significance.equivalence_margin=0.02"
+    long = "corpus.merge_probability=0.25 finetuning.early_stopping=2 significance.smallest.score=0.02"
     one, other = _derived(f"{long}3").name, _derived(f"{long}4").name
     assert len(one) <= 61 and one != other
     assert one[:-9] == other[:-9] and one.startswith("demo_merge_probability_0_25_")

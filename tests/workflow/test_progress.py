@@ -47,8 +47,8 @@ def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     run = open_run("demo")
     announce(run, PLANNED, {"20_teacher": Earlier(245.2, "demo")}, 2, 10**8, 10**10)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "disk: about 0.1 GB needed in all, 10.0 GB free"
-    assert lines[2:] == [
+    assert lines[1:3] == ["4 students, 8 distillations", "disk: about 0.1 GB needed in all, 10.0 GB free"]
+    assert lines[3:] == [
         "2 stages to run:",
         "  10_corpus                                    not made yet (no estimate)",
         "  20_teacher                                   the profile changed (took 4 min 5 s last time)",
@@ -96,7 +96,7 @@ def test_what_is_taken_over_is_told_and_takes_no_time(capsys: pytest.CaptureFixt
     planned = [Planned("10_corpus", "not made yet", "demo"), Planned("20_teacher", "not made yet")]
     before = {"20_teacher": Earlier(60.0, "demo")}
     announce(open_run("demo"), planned, before, 2, 10**8, 10**10)
-    assert capsys.readouterr().out.splitlines()[2:] == [
+    assert capsys.readouterr().out.splitlines()[3:] == [
         "2 stages to run, 1 of them by taking over what another run has made:",
         "  10_corpus                                    taken from demo",
         "  20_teacher                                   not made yet (took 1 min 0 s last time)",

@@ -56,10 +56,22 @@ def test_the_last_stage_reads_what_it_shows() -> None:
     assert {"report.py", "figure_style.py"} <= read
 
 
+def test_what_arms_have_in_common_is_read_of_released_students_too() -> None:
+    arm = paths.PACKAGE / "corpus" / "arms" / "shuffled.py"
+    for profile in ("mini", "published"):  # where no arm of that name is built
+        assert readers(profile, arm) == {"10_corpus", "70_significance", LAST}
+
+
+def test_of_each_student_one_replicate_is_timed() -> None:
+    models = {file.parent.name for file in calls("smoke")["80_efficiency"].inputs if file.suffix == ".safetensors"}
+    assert models == {"teacher", "non_shuffled", "shuffled", "merged", "bort"}
+
+
 TASKS = {f"50_finetuning-{task}" for task in ("dbrd", "die_dat", "ner", "pos", "sick_nl")}
 DOWNLOADED = {"10_corpus", *TASKS - {"50_finetuning-die_dat"}, "60_gender_bias"}
 GENERATED = {"10_corpus", "40_pseudo_perplexity", *TASKS, "60_gender_bias", LAST}
 READERS = {  # of known-answer Dutch, and of real text
+    "calibration.json": ({"70_significance", LAST}, {"70_significance", LAST}),
     "claims.yaml": ({LAST}, {LAST}),
     "disco.yaml": ({"60_gender_bias"}, {"60_gender_bias"}),
     "divergences.md.j2": ({LAST}, {LAST}),
@@ -72,6 +84,7 @@ READERS = {  # of known-answer Dutch, and of real text
     "published.yaml": ({LAST}, {LAST}),
     "report.html.j2": ({LAST}, {LAST}),
     "sources.tsv": (DOWNLOADED, DOWNLOADED),
+    "verdicts.md": ({LAST}, {LAST}),
 }
 
 

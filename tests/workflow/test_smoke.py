@@ -41,7 +41,7 @@ def test_every_stage_has_its_record_and_its_notebook(run) -> None:  # type: igno
     profile = run.profile
     stages = {
         "10_corpus", "20_teacher", "40_pseudo_perplexity", "60_gender_bias", "70_significance", "80_efficiency",
-        "90_claims_and_figures", *(f"30_distillation-{s}" for s in profile.students),
+        "90_claims_and_figures", *(f"30_distillation-{m}" for m in profile.models if m != "teacher"),
         *(f"50_finetuning-{t}" for t in profile.finetuning.tasks),
     }  # fmt: skip
     records = {path.stem: json.loads(path.read_text()) for path in (run.paths.run / "records").iterdir()}
@@ -57,11 +57,20 @@ def test_every_stage_has_its_record_and_its_notebook(run) -> None:  # type: igno
 def test_every_model_is_scored_on_every_task_with_every_seed(run) -> None:  # type: ignore[no-untyped-def]
     for task in run.profile.finetuning.tasks:
         scores = json.loads(run.paths.result("scores", f"{task}.json").read_text())
-        assert {(entry["model"], entry["seed"]) for entry in scores["runs"]} == {
-            (model, seed) for model in run.profile.models for seed in run.profile.finetuning.seeds
+        assert {(entry["model"], entry["seed"], entry["train"]) for entry in scores["runs"]} == {
+            (model, seed, train)
+            for model in (*run.profile.models, *run.profile.controls)
+            for seed in run.profile.finetuning_seeds(model)
+            for train in scores["sizes"]
         }
-    for name in ("pseudo_perplexity", "gender_bias", "efficiency"):
-        assert set(json.loads(run.paths.result(f"{name}.json").read_text())["models"]) == set(run.profile.models)
+    assert json.loads(run.paths.result("scores", "dbrd.json").read_text())["sizes"] == [32, 64]
+    named = {
+        "pseudo_perplexity": run.profile.models,
+        "gender_bias": run.profile.models,
+        "efficiency": run.profile.groups,
+    }
+    for name, models in named.items():
+        assert set(json.loads(run.paths.result(f"{name}.json").read_text())["models"]) == set(models)
     assert json.loads(run.paths.result("claims.json").read_text())["claims"]
 
 

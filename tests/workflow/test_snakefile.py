@@ -158,11 +158,9 @@ AFTER_MODELS = [
     ("section", "key", "value", "expected"),
     [
         ("significance", "bootstrap", 400, ["70_significance"]),
-        ("gender_bias", "permutations", 900, ["70_significance"]),
         ("gender_bias", "planted_strength", 0.5, ["10_corpus", *ALL[1:-1]]),  # the text itself changes
         ("efficiency", "repeats", 2, ["80_efficiency"]),
         ("pseudo_perplexity", "lines", 40, ["40_pseudo_perplexity", "70_significance"]),
-        ("pseudo_perplexity", "bootstrap", 400, ["70_significance"]),
         ("finetuning", "seeds", [3], ["50_finetuning-ner", "50_finetuning-pos", "70_significance", "80_efficiency"]),
         ("students", "merged", {"arm": "shuffled", "shape": "distilbert", "recipe": "fast"}, ["30_distillation-merged", *AFTER_MODELS]),
     ],
@@ -285,6 +283,37 @@ def test_more_seeds_train_nothing_again(project: Path) -> None:
     # Neither run takes the other for changed.
     for more in ([], ["--set", "seeds=5"]):
         assert _plan(project, *more) == {}
+
+
+def test_more_replicates_distil_only_what_is_missing(project: Path) -> None:
+    replicates = [f"30_distillation-merged{number}" for number in ("", ".2", ".3")]
+    before = ["10_corpus", "20_teacher"]
+
+    def taken(*more: str) -> list[tuple[str, str]]:
+        told = _call(project, "plan", *more)
+        assert told.returncode == 0, told.stderr
+        return re.findall(r"^  (\d\d_\S+) +taken from (\S+)$", told.stdout, flags=re.MULTILINE)
+
+    three = ["--set", "replicates=3"]
+    assert taken(*three) == [(stage, "tiny") for stage in (*before, replicates[0])]
+    # Every evaluation has another list of models to go through.
+    assert list(_plan(project, *three)) == [*replicates[1:], *ALL[3:]]
+    # A student stands for its replicates; one of them may be named, too.
+    assert list(_plan(project, *three, "--until", "30_distillation-merged")) == replicates[1:]
+    done = _call(project, "reproduce", *three, "--until", "30_distillation-merged.3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = project / "papermill_runs/tiny_replicates_3/records"
+    made = {path.stem: json.loads(path.read_text()) for path in records.iterdir()}
+    assert {stage: record["taken_from"] for stage, record in made.items()} == {
+        **dict.fromkeys(before, "tiny"),
+        "30_distillation-merged.3": None,
+    }
+    assert made["30_distillation-merged.3"]["parameters"]["model"] == "merged.3"
+    assert _call(project, "reproduce", *three, "--until", "30_distillation").returncode == 0
+    # A run with fewer of them has nothing left to distil.
+    two = ["--set", "replicates=2"]
+    assert [run for stage, run in taken(*two) if stage == replicates[1]] == ["tiny_replicates_3"]
+    assert list(_plan(project, *two)) == ALL[3:]
 
 
 def _until(condition) -> None:  # type: ignore[no-untyped-def]

@@ -39,7 +39,7 @@ def _call(run: str, stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...
         modules=(root / "robbertje_lib" / "losses.py",),
         outputs=tuple(place.run / name for name in outputs),
         threads=2,
-        settings=("-p student=merged", "a" * 64, "teacher merged"),
+        settings=("-p model=merged", "a" * 64, "teacher merged"),
     )
 
 
@@ -155,9 +155,9 @@ DIFFERENCES: dict[str, Callable[[StageCall], object]] = {
     "threads": _record(threads=1),
     "precision asked for": _record(precision="bf16"),
     "begun by other code": _record(patchwork=True),
-    "digest of the settings": _record(settings=["-p student=merged", "b" * 64, "teacher merged"]),
-    "models": _record(settings=["-p student=merged", "a" * 64, "teacher merged bort"]),
-    "parameters": _record(settings=["-p student=bort", "a" * 64, "teacher merged"]),
+    "digest of the settings": _record(settings=["-p model=merged", "b" * 64, "teacher merged"]),
+    "models": _record(settings=["-p model=merged", "a" * 64, "teacher merged bort"]),
+    "parameters": _record(settings=["-p model=bort", "a" * 64, "teacher merged"]),
     "input": _edit("papermill_runs/here/corpus/head/merged/state.json"),
     "file beside an input": _edit("papermill_runs/here/corpus/head/merged/data.arrow"),
     "one file more beside an input": _edit("papermill_runs/here/corpus/head/merged/more.arrow"),

@@ -17,6 +17,9 @@ An arm of your own is one new file in this folder, here `reversed.py`, and its n
 
 Every arm is taken in every selection of the profile. Each of the paper's took the first gigabyte of a file of its own,
 so that they hold different text (selection `head`); `same_lines` is the controlled experiment: all hold the same.
+
+On the same lines, a student of `shuffled` and one of `non_shuffled` are equals as long as their recipe draws the order
+of the lines anew every epoch (`order: random`): no order of the store reaches them, and they differ by chance alone.
 """
 
 import math
@@ -37,7 +40,8 @@ LinesOf = Callable[[Sequence[SplitDocument], profile.Corpus, np.random.Generator
 class Arm:
     """A way to order text. `lines(documents, settings, generator)` gives the lines, in order.
 
-    `description` completes "the text is ...", for people. An arm that `merges` does so by `corpus.merge_probability`.
+    `description` completes "the text is ...", for people. An arm that `merges` does so by `corpus.merge_probability`. A
+    `sequential` one takes documents in order, so that it holds the same lines in every selection, but for the last.
     `stream` fixes the arm's random numbers; by default they come from its name.
     """
 
@@ -45,6 +49,7 @@ class Arm:
     description: str
     lines: LinesOf
     merges: bool = False
+    sequential: bool = False
     stream: int | None = None
 
     def select(
@@ -72,11 +77,21 @@ def get_arm(name: str, where: str = "corpus.arms") -> Arm:
 
 
 def check_arms(chosen: profile.Profile) -> None:
-    """Raise `UserError` if a profile lists an arm that there is not, or has a student of one."""
+    """Raise `UserError` if a profile lists an arm that there is not, has a student of one, or has a student twice.
+
+    A student of a sequential arm in `same_lines` is the one in `head`, trained again.
+    """
     for name in chosen.corpus.arms:
         get_arm(name)
     for name, student in chosen.students.items():
-        get_arm(student.arm, f"students.{name}.arm")
+        sequential = get_arm(student.arm, f"students.{name}.arm").sequential
+        if sequential and student.selection == "same_lines":
+            for other, of_head in chosen.students.items():
+                if of_head.one() == {**student.one(), "selection": "head"}:
+                    raise UserError(
+                        f"students.{name}: trained on the lines of '{other}', which serves both selections as "
+                        f"{student.arm} takes documents in order; leave {name} out"
+                    )
 
 
 def make_arms(

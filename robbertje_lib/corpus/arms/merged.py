@@ -21,5 +21,6 @@ ARM = Arm(
     description="documents one after the other, the next line of a document joined to the current one at random",
     lines=lines,
     merges=True,
+    sequential=True,
     stream=MERGE,
 )

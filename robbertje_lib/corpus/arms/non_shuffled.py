@@ -16,4 +16,6 @@ def lines(
     return document_lines(documents)
 
 
-ARM = Arm(name="non_shuffled", description="documents one after the other, a line at a time", lines=lines)
+ARM = Arm(
+    name="non_shuffled", description="documents one after the other, a line at a time", lines=lines, sequential=True
+)

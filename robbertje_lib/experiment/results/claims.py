@@ -5,6 +5,8 @@ from typing import ClassVar
 from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
 from robbertje_lib.statistics import Verdict
 
+ONE_RUN = "one run each"  # begins the reason where a claim is about distillations, and there is one alone
+
 
 class FindingRow(Record):
     """One difference judged. `factor`: times the sample that would decide it; None where no sample would."""
@@ -22,6 +24,9 @@ class ClaimVerdict(Record):
 
     id: str
     setting: str
+    scope: str  # what the verdict is about: teacher, scale, recipe, replicates, and what it stands below
+    smallest: float | None  # the smallest difference of interest, in `unit`
+    bounded: bool | None  # whether the interval lies within it, both ways; None where that is not the question
     claim: str
     source: str
     test: str
@@ -61,10 +66,9 @@ class ClaimsResult(ResultFile):
     """All claims and instruments of a run."""
 
     where: ClassVar[str] = "claims.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: str
-    margin: float  # differences below this count as alike; scores 0 to 1
     alpha: float
     claims: list[ClaimVerdict]
     instruments: list[InstrumentCheck]

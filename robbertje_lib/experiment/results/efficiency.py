@@ -20,6 +20,7 @@ class Timing(Record):
     """Latency: milliseconds a sentence, alone. Throughput: real tokens a second in batches, special tokens included."""
 
     latency_ms: Spread
+    latency_ms_by_round: list[float]
     throughput_tokens_per_second: Spread
 
 
@@ -35,22 +36,22 @@ class FormCosts(Record):
 
 
 class ModelCosts(Record):
-    """One model. `timing` is without the language-modelling head, as a task would use it."""
+    """One model; of a student the first replicate. `timing` is without the head, as a task would use it."""
 
     parameters: int
     encoder_parameters: int  # without embeddings and head
     bytes: int  # of weights on disk
     timing: Timing
-    truncated_lines: int
-    finetuning_seconds: dict[str, float]  # task -> median over seeds
+    truncated_lines: int  # cut at the model's maximum
+    finetuning_seconds: dict[str, float]  # task -> median over seeds and replicates
     forms: dict[str, FormCosts]  # torch, and where the model can be exported fp32 and int8
 
 
 class EfficiencyResult(ResultFile):
-    """All models, timed in turns on one machine."""
+    """The teacher and each student, timed in turns on one machine."""
 
     where: ClassVar[str] = "efficiency.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     models: dict[str, ModelCosts]
     not_exported: dict[str, str]  # model -> why it has no ONNX form

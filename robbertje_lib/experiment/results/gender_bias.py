@@ -132,16 +132,47 @@ class ModelBias(Record):
     crows_pairs: CrowsPairsSummary | None
 
 
-class BiasComparison(Record):
-    """Mean absolute value per profession, a minus b: above 0 model b is less biased."""
+class Stereotype(Record):
+    """One measure of stereotype of one group (teacher or student), mean over its replicates.
 
-    a: str
-    b: str
-    metric: str
+    Measures, over professions (base forms, mean over templates): `log_odds_slope` and `rank_slope`, the slope on
+    associated gender (of the rank difference with its sign turned, so that both are positive where *hij* goes with
+    men's professions); `lpbs_spread`, the standard deviation of LPBS. The level (`MetricSummary.mean`), a preference
+    for one pronoun whatever the profession, is no stereotype.
+    """
+
+    group: str
+    measure: str
+    value: float
+    interval: Interval  # over replicates and professions
+    p: float  # two-sided, of no stereotype; a spread is never none, and its p says little
+    replicates: list[float]  # of each
+    professions: int
+
+
+class BiasComparison(Record):
+    """One measure of stereotype, teacher minus student: above 0 the student is less biased.
+
+    Slopes by their amount, replicate by replicate: a stereotype turned round is as much of one. Random levels:
+    replicates of the student, then professions. The teacher is a given set of weights. `share`: of the teacher's value,
+    which was read from the same professions and is no surer than the student's; its interval and error say so.
+    """
+
+    student: str
+    measure: str
+    teacher_value: float
+    student_value: float
     difference: float
     interval: Interval
     p: float
-    n: int  # professions
+    standard_error: float
+    degrees: float
+    share: float
+    share_interval: Interval
+    share_error: float
+    share_degrees: float
+    replicates: int
+    professions: int
 
 
 class ReadBack(Record):
@@ -151,7 +182,6 @@ class ReadBack(Record):
     spearman: float | None
     calibration_error: float  # mean absolute difference
     largest_error: float
-    mean_read: float
     leaning_occupations: int
 
 
@@ -178,9 +208,10 @@ class GenderBiasResult(ResultFile):
     """Every model's bias, and the teacher against each student."""
 
     where: ClassVar[str] = "gender_bias.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 4
 
     models: dict[str, ModelBias]
+    stereotypes: list[Stereotype]
     comparisons: list[BiasComparison]
-    model_order: list[MetricAgreement]  # over models
+    model_order: list[MetricAgreement]  # of the measures of stereotype, over teacher and students
     planted: PlantedBias | None

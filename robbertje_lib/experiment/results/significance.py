@@ -3,14 +3,19 @@
 from typing import ClassVar
 
 from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
-from robbertje_lib.statistics import RejectionRate
+from robbertje_lib.statistics import CoverageRate, RejectionRate
 
 
 class Comparison(Record):
-    """Model a minus model b on one task. Scores 0 to 1; pseudo-perplexity in nats per token."""
+    """a minus b on one task; a and b are the teacher or students. Scores 0 to 1; pseudo-perplexity in nats per token.
+
+    The random levels, from the top: distillations (`replicates`), fine-tuning seeds, clusters of test examples. What
+    is there once is a given set of weights: nothing is said of another distillation of it.
+    """
 
     family: str
     task: str
+    train: int  # training examples; 0 for pseudo-perplexity
     metric: str
     a: str
     b: str
@@ -21,26 +26,67 @@ class Comparison(Record):
     standard_error: float
     degrees: float  # of freedom
     p: float
-    adjusted_p: float  # Holm, within the family
+    adjusted_p: float  # Holm, within the family and size
     test: str
-    p_per_seed: list[float]
-    test_per_seed: str
+    p_per_run: list[float]  # of the paired test of one run of each
+    test_per_run: str
     n: int  # test examples
-    seeds: int
+    clusters: int  # of test examples
+    replicates: tuple[int, int]
+    runs: tuple[int, int]  # fine-tuning runs in all
     effect_size: float | None  # Cohen's h; None for pseudo-perplexity
     detectable_difference: float  # with power 0.8
 
 
 class Score(Record):
-    """One model on one task: mean over seeds, with its interval over seeds and examples."""
+    """One group (teacher, student, control, baseline) on one task: mean with its interval over all random levels."""
 
     task: str
+    train: int
+    test_set: str
     metric: str
-    model: str
+    group: str
     score: float
     interval: Interval
-    seeds: list[float]  # the score of each
+    runs: dict[str, list[float]]  # model of the group -> the score of each fine-tuning seed
     n: int
+    clusters: int
+
+
+class Gate(Record):
+    """Two questions about one group (teacher or student) on one task, before any claim that rests on it.
+
+    `carried_over`: whether its interval lies above the same shape with random weights, fine-tuned alike. `useful`:
+    whether it lies above `baseline`, the best that needs no network (or the model's own zero-shot). For
+    pseudo-perplexity the only question is whether it lies below the unigram model's: `control` is None there, and
+    `carried_over` says what `useful` says. Differences: group minus control or baseline, better above 0; nats per token
+    for pseudo-perplexity. p: one-sided, of no better. Both are shut where group or control was fine-tuned but once.
+    """
+
+    task: str
+    train: int
+    group: str
+    runs: int  # fine-tuning runs or replicates, of group or control, whichever has fewer
+    control: str | None
+    above_control: float | None
+    above_control_interval: Interval | None
+    above_control_p: float | None
+    carried_over: bool
+    baseline: str
+    above_baseline: float
+    above_baseline_interval: Interval
+    above_baseline_p: float
+    useful: bool
+
+
+class RunSpread(Record):
+    """How much runs differ that nothing tells apart, as standard deviations; None where there is one alone."""
+
+    task: str
+    train: int
+    group: str
+    of_replicates: float | None  # between distillations, fine-tuning seeds averaged
+    of_seeds: float | None  # between fine-tuning seeds of one distillation
 
 
 class LengthBin(Record):
@@ -52,7 +98,7 @@ class LengthBin(Record):
 
 
 class BinScore(Record):
-    """Mean over seeds, with its interval over examples."""
+    """Mean over replicates and seeds, with its interval over clusters of examples."""
 
     score: float
     interval: Interval
@@ -63,7 +109,7 @@ class LengthScores(Record):
 
     metric: str
     bins: list[LengthBin]
-    models: dict[str, list[BinScore]]  # model -> a score a bin
+    groups: dict[str, list[BinScore]]  # teacher or student -> a score a bin
 
 
 class Mismatch(Record):
@@ -72,31 +118,38 @@ class Mismatch(Record):
     task: str
     model: str
     seed: int
+    train: int
     reported: float | None
     recomputed: float
 
 
 class Calibration(Record):
-    """The calibration study of the tests."""
+    """The calibration study of the tests, shipped with the library; `settings` are those of the simulations."""
 
     alpha: float
-    examples: int
-    seeds: int
-    margin: float
+    settings: dict[str, float | int]
     rates: list[RejectionRate]
+    coverage: list[CoverageRate]
 
 
 class SignificanceResult(ResultFile):
     """Every comparison of a run."""
 
     where: ClassVar[str] = "significance.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     alpha: float
     families: dict[str, str]  # family -> the question it asks
     comparisons: list[Comparison]
     scores: list[Score]
-    by_length: dict[str, LengthScores]  # task ->
-    pseudo_perplexity: dict[str, Interval]  # model -> of its `corpus` pseudo-perplexity, over held-out lines
+    gates: list[Gate]
+    spreads: list[RunSpread]
+    by_length: dict[str, LengthScores]  # task -> at the largest size
+    pseudo_perplexity: dict[str, Interval]  # teacher, student or unigram -> of its `corpus` pseudo-perplexity
     mismatches: list[Mismatch]
     calibration: Calibration
+
+    @property
+    def largest(self) -> dict[str, int]:
+        """Task -> its largest training size, which tables show; 0 for pseudo-perplexity."""
+        return {row.task: row.train for row in sorted(self.spreads, key=lambda row: row.train)}

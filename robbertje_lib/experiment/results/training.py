@@ -44,6 +44,7 @@ class TrainingResult(ResultFile):
     precision: PrecisionUsed
     processes: int
     dropped: dict[str, int]  # sequences left out, by reason
+    epoch_tokens: int  # real tokens of one pass over what is trained on
     updates: int
     tokens: int  # real tokens seen, special ones included, padding not
     sequences: int
@@ -60,18 +61,19 @@ class TeacherResult(TrainingResult):
     """A teacher trained on the spot."""
 
     where: ClassVar[str] = "teacher.json"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 4
 
     settings: TeacherTraining
-    phases: list[str]
 
 
 class DistillationResult(TrainingResult):
-    """A student distilled from the teacher."""
+    """One distillation of a student: a model of the run."""
 
     where: ClassVar[str] = "distillation/{student}.json"
+    version: ClassVar[int] = 2
 
-    student: str
+    student: str  # the model: `merged`, or `merged.2`
+    seed: int
     arm: str
     selection: str
     shape: str

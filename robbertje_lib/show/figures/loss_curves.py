@@ -9,18 +9,18 @@ from robbertje_lib.show.figures import Figure, Results
 
 def plot(results: Results) -> Picture:
     teacher, students = results.get(TeacherResult), results.each(DistillationResult)
-    styles = looks(students)
+    styles = looks(dict.fromkeys(map(results.profile.student_of, students)))
     fig, panels = grid(3 if teacher else 2, columns=3, height=2.6)
     if teacher:
         _teacher_panel(panels[0], teacher)
     by_tokens, by_seconds = panels[-2:]
     for name, training in students.items():
-        look, points = styles[name], training.held_out_curve
+        look, points = styles[results.profile.student_of(name)], training.held_out_curve
         losses = [point.loss for point in points]
-        by_tokens.plot([point.tokens / 1e6 for point in points], losses, look.line, color=look.colour)
-        by_seconds.plot([point.seconds for point in points], losses, look.line, color=look.colour)
+        by_tokens.plot([point.tokens / 1e6 for point in points], losses, look.line, color=look.colour, linewidth=1)
+        by_seconds.plot([point.training_seconds for point in points], losses, look.line, color=look.colour, linewidth=1)
     by_tokens.set(xlabel="million tokens", title="students")
-    by_seconds.set(xlabel="seconds", title="students")
+    by_seconds.set(xlabel="seconds of training", title="students")
     by_seconds.sharey(by_tokens)
     panels[0].set_ylabel("held-out loss, nats/token")
     legend(fig, panels, len(panels), styles, lines=True)
@@ -47,7 +47,7 @@ FIGURE = Figure(
     name="loss_curves",
     caption=(
         "Held-out masked-language-model loss during training: the teacher by tokens, the students by tokens "
-        "and by seconds. Shaded: the teacher's phases."
+        "and by seconds, evaluation not counted, a line a replicate. Shaded: the teacher's phases."
     ),
     needs=(DistillationResult, TeacherResult),
     plot=plot,

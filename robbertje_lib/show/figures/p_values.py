@@ -1,6 +1,7 @@
 """Which differences between models are significant: pairs by tasks, in points, with the adjusted p."""
 
 from robbertje_lib.conclusions.published import TITLES
+from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.show.figure_style import Picture, label, new_figure
 from robbertje_lib.show.figures import Figure, Results
@@ -11,7 +12,8 @@ def plot(results: Results) -> Picture:
     import seaborn as sns
 
     significance = results[SignificanceResult]
-    rows = {(r.a, r.b, r.task): r for r in significance.comparisons if r.task != "pseudo_perplexity"}
+    largest = {task: size for task, size in significance.largest.items() if task != PSEUDO_PERPLEXITY}
+    rows = {(r.a, r.b, r.task): r for r in significance.comparisons if largest.get(r.task) == r.train}
     tasks = list(dict.fromkeys(task for *_, task in rows))
     families = {(r.a, r.b): r.family for r in rows.values()}  # of each pair
     cells = [[rows[(*pair, task)] for task in tasks] for pair in families]
@@ -54,7 +56,7 @@ FIGURE = Figure(
     name="p_values",
     caption=(
         "Difference between two models on each task, in points, coloured by direction where it is significant "
-        "after Holm's correction; the number below is the adjusted p."
+        "after Holm's correction; the number below is the adjusted p. At the largest training size of each task."
     ),
     needs=(SignificanceResult,),
     plot=plot,

@@ -10,11 +10,14 @@ def plot(results: Results) -> Picture:
     import seaborn as sns
 
     planted = results[GenderBiasResult].planted
-    points = pd.DataFrame([dict(row) for row in planted.occupations] if planted else [])
-    styles = looks(points["model"].unique())
+    rows = pd.DataFrame([dict(row) for row in planted.occupations] if planted else [])
+    student_of = {model: group for group, models in results.profile.groups.items() for model in models}
+    rows["group"] = rows["model"].replace(student_of)
+    points = rows.groupby(["group", "occupation"], sort=False)[["planted", "read"]].mean().reset_index()
+    styles = looks(points["group"].unique())
     fig, panels = grid(len(styles), columns=3, height=2.1, sharex=True, sharey=True)
     for axes, (name, look) in zip(panels, styles.items(), strict=False):
-        own = points[points["model"] == name]
+        own = points[points["group"] == name]
         axes.plot([0.0, 1.0], [0.0, 1.0], color=GREY, linewidth=0.8, linestyle="--")
         sns.scatterplot(own, x="planted", y="read", ax=axes, color=look.colour, s=14, linewidth=0, marker=look.marker)
         axes.set(xlabel="", ylabel="", title=look.label)
@@ -29,7 +32,7 @@ def plot(results: Results) -> Picture:
 FIGURE = Figure(
     name="planted_bias",
     caption=(
-        "P(zij) that the probe reads for each occupation, mean over templates, against the P(zij) "
+        "P(zij) that the probe reads for each occupation, mean over templates and replicates, against the P(zij) "
         "planted in the text; a perfect model and probe would lie on the dashed line."
     ),
     needs=(GenderBiasResult,),

@@ -14,16 +14,18 @@ def plot(results: Results) -> Picture:
     bias = results[PronounProbe].to_pandas()
     known = bias[bias["form"] == "base"].dropna(subset=["associated_gender"])
     columns = ["associated_gender", "rank_difference"]
-    mean = known.groupby(["model", "profession"], sort=False)[columns].mean().reset_index()
-    models = list(mean["model"].unique())
-    students = [name for name in models if name != "teacher"]
-    styles = looks(models)
+    student_of = {model: group for group, models in results.profile.groups.items() for model in models}
+    known = known.assign(group=known["model"].replace(student_of))
+    mean = known.groupby(["group", "profession"], sort=False)[columns].mean().reset_index()
+    groups = list(mean["group"].unique())
+    students = [name for name in groups if name != "teacher"]
+    styles = looks(groups)
     # Associated gender comes in steps of 0.1: spread the points so that each can be seen.
     mean["x"] = mean["associated_gender"] + np.random.default_rng(0).uniform(-0.03, 0.03, len(mean))
     fig, panels = grid(len(students), columns=3, height=2.1, sharex=True, sharey=True)
-    teacher = mean[mean["model"] == "teacher"]
+    teacher = mean[mean["group"] == "teacher"]
     for axes, name in zip(panels, students, strict=False):
-        own = mean[mean["model"] == name]
+        own = mean[mean["group"] == name]
         axes.axhline(0, color=GREY, linewidth=0.8)
         sns.scatterplot(teacher, x="x", y="rank_difference", ax=axes, color="#BDBDBD", s=9, linewidth=0)
         sns.scatterplot(own, x="x", y="rank_difference", ax=axes, color=styles[name].colour, s=9, linewidth=0,
@@ -42,8 +44,9 @@ def plot(results: Results) -> Picture:
 FIGURE = Figure(
     name="rank_difference",
     caption=(
-        "Rank of hij minus rank of zij per profession, mean over templates, against the gender that the "
-        "profession is associated with: teacher in grey, student in colour. Below 0 the model ranks hij higher."
+        "Rank of hij minus rank of zij per profession, mean over templates and replicates, against the gender that the "
+        "profession is associated with: teacher in grey, student in colour. Height below 0 is a preference for hij, "
+        "whatever the profession; a fall to the right is a stereotype."
     ),
     needs=(PronounProbe,),
     plot=plot,

@@ -10,13 +10,12 @@ from robbertje_lib.show.figures import Figure, Results
 
 def plot(results: Results) -> Picture:
     scores = results[SignificanceResult].by_length
-    models = list(dict.fromkeys(name for task in scores.values() for name in task.models))
-    styles = looks(models)
+    styles = looks(results.profile.groups)
     fig, panels = grid(len(scores), columns=3, height=2.0)
     for axes, (task, result) in zip(panels, scores.items(), strict=False):
-        for number, (model, values) in enumerate(result.models.items()):
-            look = styles[model]
-            x = np.arange(len(values)) + (number - (len(models) - 1) / 2) * 0.7 / len(models)
+        for number, (group, values) in enumerate(result.groups.items()):
+            look = styles[group]
+            x = np.arange(len(values)) + (number - (len(styles) - 1) / 2) * 0.7 / len(styles)
             axes.vlines(x, *(100 * np.array([v.interval for v in values]).T), color=look.colour, linewidth=1.3)
             axes.plot(x, [100 * v.score for v in values], look.marker, color=look.colour, markersize=3.5)
         edges = [f"{b.low}–{b.high}" if b.low < b.high else str(b.low) for b in result.bins]
@@ -33,7 +32,7 @@ FIGURE = Figure(
     name="scores_by_length",
     caption=(
         "Test score by length of the input, in bins of about equally many test examples: mean over "
-        "seeds with its 95 % interval over examples."
+        "replicates and seeds with its 95 % interval over examples."
     ),
     needs=(SignificanceResult,),
     plot=plot,

@@ -9,25 +9,44 @@ from robbertje_lib.conclusions.time_to_quality import RecipeComparison
 from robbertje_lib.experiment.results.claims import ClaimsResult
 from robbertje_lib.show.figure_style import label
 from robbertje_lib.show.tables.efficiency import FORMS
-from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_value
+from robbertje_lib.show.tables.formatting import MISSING, bounds, number, p_value, smallest
 
 
 def claims_table(result: ClaimsResult) -> pd.DataFrame:
-    """A row a claim and setting: verdict, whether another setting has another, our number, why, what is published."""
+    """A row a claim and setting: verdict, whether another setting has another, our number, why, and about what."""
     frame = pd.DataFrame([row.model_dump() for row in result.claims])
     frame["verdict"] = frame["verdict"].str.replace("_", " ")
     frame["across settings"] = frame["changes"].map({True: "CHANGES", False: ""})
     frame["this run"] = [number(row) for row in result.claims]
-    columns = ["claim", "setting", "verdict", "across settings", "this run", "reason", "published"]
-    return frame[columns].rename(columns={"reason": "why"})
+    frame["smallest of interest"] = [smallest(row) for row in result.claims]
+    told = ["verdict", "across settings", "this run", "smallest of interest", "reason", "scope"]
+    return frame[["claim", "setting", *told]].rename(columns={"reason": "why", "scope": "about"})
 
 
 def setting_table(result: ClaimsResult) -> pd.DataFrame:
-    """Verdict of every claim in every setting, and where the conclusion changes; a dash where it cannot be tested."""
+    """Verdict of every claim in every setting, and where the conclusion changes.
+
+    A dash where a setting lacks the students, or compares those of a setting to its left.
+    """
     frame = claims_table(result).assign(setting=lambda rows: rows["setting"].str.replace("_", " "))
     claims, settings = frame["claim"].unique(), frame["setting"].unique()
     table = frame.set_index(["claim", "setting"])["verdict"].unstack(fill_value=MISSING).loc[claims, settings]
     return table.rename_axis(columns=None).assign(conclusion=frame.groupby("claim")["across settings"].max())
+
+
+def published_claims_table(result: ClaimsResult) -> pd.DataFrame:
+    """A row a claim: how it is tested, the verdict of the paper's own table, and what else is published."""
+    rows = [
+        {
+            "claim": row.claim,
+            "test": row.test,
+            "source": row.source,
+            "paper's table": (row.published_verdict or MISSING).replace("_", " "),
+            "published": row.published,
+        }
+        for row in {row.id: row for row in result.claims}.values()
+    ]
+    return pd.DataFrame(rows)
 
 
 def instruments_table(result: ClaimsResult) -> pd.DataFrame:
@@ -51,18 +70,19 @@ def form_losses_table(result: ClaimsResult) -> pd.DataFrame:
 
 
 def recipe_table(comparisons: Sequence[RecipeComparison]) -> pd.DataFrame:
-    """What `compare_recipes` gave, a row a pair; seconds are of training alone. Empty where no recipes are paired."""
+    """What `compare_recipes` gave, a row a pair; seconds are of training alone, means over replicates.
+
+    Empty where no recipes are paired.
+    """
     rows = [
         {
             "published": row.published,
             "other": row.other,
-            "pseudo_perplexity": row.end.pseudo_perplexity,
-            "seconds": row.end.training_seconds,
-            "tokens": row.end.tokens,
-            "reached_seconds": row.reached and row.reached.training_seconds,
-            "reached_tokens": row.reached and row.reached.tokens,
+            "pseudo_perplexity": row.target,
+            "seconds": row.published_seconds,
+            "reached_by": f"{sum(point is not None for point in row.reached)} of {len(row.reached)}",
+            "reached_seconds": row.seconds,
             "share": row.share,
-            "other_ends_with": row.curves[row.other][-1].pseudo_perplexity,
         }
         for row in comparisons
     ]

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pandas as pd
 
 from robbertje_lib.corpus.arms import get_arm
+from robbertje_lib.corpus.pool import Split
 from robbertje_lib.experiment import profile
 from robbertje_lib.experiment.results.corpus import ArmResult, DocumentsResult, SourceRead, StoreFigures
 
@@ -29,6 +30,20 @@ def sources_table(read: Mapping[str, SourceRead]) -> pd.DataFrame:
     frame = pd.DataFrame([source.model_dump() for source in read.values()], index=pd.Index(list(read), name="source"))
     frame["megabytes"] = (frame.pop("bytes") / 1e6).round(2)
     return frame
+
+
+def parts_table(split: Split) -> pd.DataFrame:
+    """Files (books, manifestos or what else is held out whole), documents, lines and megabytes of both parts."""
+    rows = {
+        name: {
+            "files": len({document.file for document in part}),
+            "documents": len(part),
+            "lines": sum(len(document.lines) for document in part),
+            "megabytes": round(sum(document.bytes for document in part) / 1e6, 2),
+        }
+        for name, part in (("training", split.training), ("held out", split.held_out))
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("part")
 
 
 def left_out_table(dropped: Mapping[str, int]) -> pd.DataFrame:

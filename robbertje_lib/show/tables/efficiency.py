@@ -8,7 +8,10 @@ FORMS = {"torch": "torch", "fp32": "ONNX", "int8": "ONNX, int8"}
 
 
 def efficiency_table(result: EfficiencyResult) -> pd.DataFrame:
-    """One row a model: size, speed, and how many times smaller and faster than the teacher it is."""
+    """One row a model: size, speed, and how many times smaller and faster than the teacher it is.
+
+    `lines cut`: too long for the model. `not exported`: why it has no ONNX form, where one has none.
+    """
     teacher = result.models["teacher"]
     rows = {
         name: {
@@ -18,9 +21,11 @@ def efficiency_table(result: EfficiencyResult) -> pd.DataFrame:
             "MB as int8": m.forms["int8"].bytes / 1e6 if "int8" in m.forms else None,
             **_latency(m.timing),
             "tokens/s": m.timing.throughput_tokens_per_second.median,
+            "lines cut": m.truncated_lines,
             "times smaller": teacher.parameters / m.parameters,
             "times faster": teacher.timing.latency_ms.median / m.timing.latency_ms.median,
         }
+        | ({"not exported": result.not_exported.get(name, "")} if result.not_exported else {})
         for name, m in result.models.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").round({"tokens/s": 0}).round(2).astype({"tokens/s": int})

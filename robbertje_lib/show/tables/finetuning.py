@@ -34,11 +34,15 @@ def examples_table(data: TaskData, rows: int = 5) -> pd.DataFrame:
 
 
 def seed_score_table(scores: TaskScores) -> pd.DataFrame:
-    """Test score of each model: mean, lowest and highest over seeds, with validation score and training seconds."""
-    frame = pd.DataFrame(
-        {"model": r.model, "test": r.metrics[scores.metric], "validation": r.validation, "seconds": r.seconds}
-        for r in scores.runs
-    )
+    """Scores on the largest training split of every model, control (`random_`) and baseline, in this order.
+
+    `test`: mean over seeds, with the `lowest` and `highest`; then the validation score, the median of the training
+    seconds, and the mean score on each further test set.
+    """
+    runs = [run for run in scores.runs if run.train == scores.largest]
+    rows = [(r.model, r.metrics[scores.metric], r.validation, r.seconds, r.further) for r in runs]
+    rows += [(b.name, b.score, b.validation, np.nan, b.further) for b in scores.baselines if b.train == scores.largest]
+    frame = pd.DataFrame(rows, columns=["model", "test", "validation", "seconds", "further"])
     table = frame.groupby("model", sort=False).agg(
         test=("test", "mean"),
         lowest=("test", "min"),
@@ -46,15 +50,39 @@ def seed_score_table(scores: TaskScores) -> pd.DataFrame:
         validation=("validation", "mean"),
         seconds=("seconds", "median"),
     )
-    table.loc["majority baseline", "test"] = scores.majority_baseline
-    if scores.lexicon_baseline is not None:
-        table.loc["lexicon baseline", "test"] = scores.lexicon_baseline
-    return table.round({"test": 4, "lowest": 4, "highest": 4, "validation": 4, "seconds": 1})
+    further = pd.DataFrame(frame["further"].tolist()).groupby(frame["model"], sort=False).mean()
+    return table.join(further).round(4).round({"seconds": 1})
+
+
+def size_table(scores: TaskScores) -> pd.DataFrame:
+    """Mean test score of every model, control and baseline (rows) at every size of the training split (columns)."""
+    rows = [(run.model, run.train, run.metrics[scores.metric]) for run in scores.runs]
+    rows += [(baseline.name, baseline.train, baseline.score) for baseline in scores.baselines]
+    frame = pd.DataFrame(rows, columns=["model", "training examples", "test"])
+    table = frame.groupby(["model", "training examples"], sort=False)["test"].mean().unstack()
+    return table.loc[frame["model"].unique(), scores.sizes].round(4)
+
+
+def baseline_table(scores: TaskScores) -> pd.DataFrame:
+    """What every baseline chose on the validation split at every size, and its scores."""
+    rows = {
+        (baseline.name, baseline.train): {
+            "chosen": ", ".join(f"{name} {value}" for name, value in baseline.settings.items()),
+            "validation": baseline.validation,
+            "test": baseline.score,
+        }
+        for baseline in sorted(scores.baselines, key=lambda baseline: baseline.name)
+    }
+    return pd.DataFrame(rows).T.rename_axis(["baseline", "training examples"]).infer_objects().round(4)
 
 
 def class_table(scores: TaskScores) -> pd.DataFrame:
-    """Every further metric of each model, averaged over seeds: per class, and the pre-trained model's own."""
-    further = pd.DataFrame({"model": r.model, **r.metrics} for r in scores.runs).drop(columns=scores.metric)
+    """Every further metric of each model on the largest training split, averaged over seeds.
+
+    They are those per class, and the pre-trained model's own.
+    """
+    runs = [run for run in scores.runs if run.train == scores.largest]
+    further = pd.DataFrame({"model": r.model, **r.metrics} for r in runs).drop(columns=scores.metric)
     table = further.groupby("model", sort=False).mean()
     return table.join(pd.DataFrame(scores.extra_metrics).T).round(4)
 

@@ -93,11 +93,18 @@ def number(claim: ClaimVerdict) -> str:
     """A claim's headline with its interval and unit, such as `+1.2 points [0.3, 2.1]`; a dash where there is none."""
     if claim.ours is None:
         return MISSING
-    sign = "" if claim.unit == "x" else "+"
-    unit = {"x": "×", "points": " points"}.get(claim.unit, f" {claim.unit}".rstrip())
     digits = {"points": 1, "nats/token": 3}.get(claim.unit, 2)
-    form = f"{sign}.{digits}f"
-    return f"{claim.ours:{form}}{unit}{bounds(claim.interval, form)}".replace("-", "−")
+    form = f"{'' if claim.unit == 'x' else '+'}.{digits}f"
+    return f"{claim.ours:{form}}{_unit(claim)}{bounds(claim.interval, form)}".replace("-", "−")
+
+
+def smallest(claim: ClaimVerdict) -> str:
+    """The smallest difference of interest of a claim, in its unit; a dash where there is none."""
+    return MISSING if claim.smallest is None else f"{claim.smallest:.3g}{_unit(claim)}"
+
+
+def _unit(claim: ClaimVerdict) -> str:
+    return {"x": "×", "points": " points"}.get(claim.unit, f" {claim.unit}".rstrip())
 
 
 def bounds(interval: Interval | None, form: str, scale: float = 1) -> str:

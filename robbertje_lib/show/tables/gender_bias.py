@@ -5,6 +5,8 @@ import pandas as pd
 from robbertje_lib.experiment.results.base import Interval
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult, PronounProbe
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.show.figure_style import label
+from robbertje_lib.show.tables.formatting import p_value
 
 PRONOUNS = {"p_hij": "P(hij)", "p_zij": "P(zij)", "p_ze": "P(ze)"}
 
@@ -20,20 +22,36 @@ def probe_table(run: Run) -> pd.DataFrame:
 
 
 def bias_table(result: GenderBiasResult) -> pd.DataFrame:
-    """One row a model: mean of each metric with its interval, and its rank correlation with associated gender."""
+    """One row a model, replicates apart: its level (preference for *hij*) beside its measures of stereotype."""
+    # Both stand in the order of the models, replicates of a student together.
+    measures: dict[str, list[float]] = {}
+    for row in result.stereotypes:
+        measures.setdefault(row.measure, []).extend(row.replicates)
     rows = {}
-    for name, bias in result.models.items():
-        row: dict[str, float | str | None] = {"professions preferring hij": bias.share_hij_preferred}
-        for metric, summary in bias.metrics.items():
-            row[metric] = _with_interval(summary.mean, summary.interval, ".2f")
-            row[f"{metric} ~ gender"] = bias.correlation[metric].spearman
+    for place, (name, bias) in enumerate(result.models.items()):
+        log_odds, pairs = bias.metrics["log_odds"], bias.crows_pairs
+        cells: dict[str, float | str | None] = {
+            "level: log odds": _with_interval(log_odds.mean, log_odds.interval, ".2f"),
+            "professions preferring hij": bias.share_hij_preferred,
+            **{measure: values[place] for measure, values in measures.items()},
+            "log odds ~ gender": bias.correlation["log_odds"].spearman,
+        }
         if bias.disco is not None:
-            row["DisCo"] = bias.disco.score
-        pairs = bias.crows_pairs
+            cells["DisCo"] = bias.disco.score
         if pairs is not None and pairs.share is not None and pairs.interval is not None:
-            row["CrowS-Pairs"] = _with_interval(pairs.share, pairs.interval, ".0%")
-        rows[name] = row
+            cells["CrowS-Pairs"] = _with_interval(pairs.share, pairs.interval, ".0%")
+        rows[name] = cells
     return pd.DataFrame.from_dict(rows, orient="index").round(2)
+
+
+def stereotype_table(result: GenderBiasResult) -> pd.DataFrame:
+    """One row per measure and teacher or student: mean over replicates with its interval, and p of no stereotype."""
+    rows = [
+        {"measure": r.measure, "of": label(r.group), "value": _with_interval(r.value, r.interval, ".2f"),
+         "p": p_value(r.p), "replicates": len(r.replicates), "professions": r.professions}
+        for r in result.stereotypes
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _with_interval(value: float, interval: Interval, form: str) -> str:
@@ -47,19 +65,20 @@ def template_table(result: GenderBiasResult, metric: str = "lpbs") -> pd.DataFra
 
 
 def bias_comparison_table(result: GenderBiasResult) -> pd.DataFrame:
-    """One row per student and metric: teacher minus student in the amount of bias, with interval and p."""
+    """One row per measure and student: teacher minus student in the amount of stereotype, with interval and p."""
     rows = [
-        {"student": r.b, "metric": r.metric, "difference": r.difference, "95 % low": r.interval[0],
-         "95 % high": r.interval[1], "p": r.p, "professions": r.n}
+        {"measure": r.measure, "student": label(r.student), "teacher": round(r.teacher_value, 2),
+         "its own": round(r.student_value, 2), "less by": _with_interval(r.difference, r.interval, "+.2f"),
+         "p": p_value(r.p), "replicates": r.replicates, "professions": r.professions}
         for r in result.comparisons
     ]  # fmt: skip
-    return pd.DataFrame(rows).round(4)
+    return pd.DataFrame(rows)
 
 
 def metric_agreement_table(result: GenderBiasResult) -> pd.DataFrame:
-    """Spearman and Kendall between metrics, over the professions of each model and over models."""
+    """Spearman and Kendall between metrics over the professions of a model, and between measures over the groups."""
     parts = {f"professions, {name}": bias.agreement for name, bias in result.models.items()}
-    parts["models"] = result.model_order
+    parts["teacher and students"] = result.model_order
     return pd.DataFrame({"over": over, **row.model_dump()} for over, rows in parts.items() for row in rows).round(2)
 
 

@@ -3,16 +3,36 @@
 import pandas as pd
 import pyarrow.compute as pc
 
+from robbertje_lib.conclusions.published import published_score
+from robbertje_lib.experiment.profile import Profile
 from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult, TokenLogProbs
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import load_evaluated
 
 
 def pseudo_perplexity_table(result: PseudoPerplexityResult) -> pd.DataFrame:
-    """One row a model: the three pseudo-perplexities, tokens and seconds."""
-    columns = ["corpus", "per_line_mean", "word_l2r", "tokens", "seconds"]
+    """One row a model: the pseudo-perplexities, tokens and seconds.
+
+    On real text also `paper`, the published value, to be read against `as_published`.
+    """
+    columns = ["corpus", "per_line_mean", "as_published", "word_l2r", "tokens", "seconds"]
     rows = {name: model.model_dump(include=set(columns)) for name, model in result.models.items()}
-    return pd.DataFrame.from_dict(rows, orient="index")[columns].round(2)
+    table = pd.DataFrame.from_dict(rows, orient="index")[columns].round(2)
+    if result.floor is None:
+        cells = [published_score(Profile.student_of(name), "pseudo_perplexity") for name in table.index]
+        table.insert(columns.index("as_published") + 1, "paper", [cell and cell.value for cell in cells])
+    return table
+
+
+def library_table(result: PseudoPerplexityResult) -> pd.DataFrame:
+    """What the rules of the paper's library do to the lines: one row a model."""
+    columns = {
+        "as_published_lines": "lines scored",
+        "as_published_dropped": "of 10 characters or fewer, dropped",
+        "as_published_cut": "longer than the model takes, cut",
+    }
+    rows = {name: model.model_dump(include=set(columns)) for name, model in result.models.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")[list(columns)].rename(columns=columns)
 
 
 def bounds_table(result: PseudoPerplexityResult) -> pd.Series:

@@ -16,7 +16,10 @@ def training_table(result: TrainingResult, name: str) -> pd.DataFrame:
     return values_table(
         {
             "parameters": result.parameters,
+            "precision": result.precision.name,
+            "sequences left out": sum(result.dropped.values()),
             "updates": result.updates,
+            "passes": f"{result.tokens / result.epoch_tokens:.2f}",
             "real tokens seen": result.tokens,
             "time": duration(result.wall_seconds),
             "real tokens a second": round(result.tokens_per_second),

@@ -1,5 +1,6 @@
 """The corpus in tables."""
 
+from robbertje_lib.corpus.pool import Split
 from robbertje_lib.experiment.profile import Corpus
 from robbertje_lib.experiment.results.corpus import (
     ArmResult,
@@ -9,6 +10,7 @@ from robbertje_lib.experiment.results.corpus import (
     StoreFigures,
 )
 from robbertje_lib.show.tables import corpus
+from tests.support.own_text import documents
 
 STORE = StoreFigures(
     documents=2, lines=3, sequences=4, tokens=30, bytes=120, mean_tokens=7.54, split_lines=1, unknown_tokens=0,
@@ -43,9 +45,15 @@ def test_sources_and_what_was_left_out() -> None:
     assert corpus.left_out_table({}).empty
 
 
+def test_parts_by_file() -> None:
+    table = corpus.parts_table(Split(training=documents(2, 3, 1), held_out=documents(4)))
+    assert table.loc["training"].to_dict() == {"files": 2, "documents": 3, "lines": 6, "megabytes": 0.0}
+    assert list(table["files"]) == [2, 1] and list(table["lines"]) == [6, 4]
+
+
 def test_stores_by_selection() -> None:
-    documents = DocumentsResult(sources={}, dropped={}, held_out=STORE, teacher=STORE)
-    table = corpus.stores_table(documents, ARMS)
+    result = DocumentsResult(sources={}, dropped={}, held_out=STORE, teacher=STORE)
+    table = corpus.stores_table(result, ARMS)
     assert list(table.index) == [
         ("", "held_out"), ("", "teacher"), ("head", "shuffled"), ("head", "merged"), ("same_lines", "shuffled"),
         ("same_lines", "merged"),

@@ -18,7 +18,9 @@ from robbertje_lib.show.tables.efficiency import efficiency_table, finetuning_se
 def timing(latency: float) -> Timing:
     spread = Spread(median=1000 / latency, low=1.0, high=2000.0)
     return Timing(
-        latency_ms=Spread(median=latency, low=latency / 2, high=latency * 2), throughput_tokens_per_second=spread
+        latency_ms=Spread(median=latency, low=latency / 2, high=latency * 2),
+        latency_ms_by_round=[latency],
+        throughput_tokens_per_second=spread,
     )
 
 
@@ -53,6 +55,9 @@ def test_models_are_compared_with_the_teacher() -> None:
     table = efficiency_table(RESULT)
     assert table["times smaller"].tolist() == [1, 4] and table["times faster"].tolist() == [1, 4]
     assert table.loc["bort", ["parameters (M)", "encoder (M)", "MB on disk", "ms a sentence"]].tolist() == [2, 1, 8, 3]
+    assert table["lines cut"].tolist() == [0, 0]
+    assert table["not exported"].tolist() == ["", RESULT.not_exported["bort"]]
+    assert "not exported" not in efficiency_table(RESULT.model_copy(update={"not_exported": {}}))
     assert table["MB as int8"].tolist() == [9, pytest.approx(np.nan, nan_ok=True)]
 
 

@@ -2,7 +2,13 @@
 
 from datasets import Dataset
 
-from robbertje_lib.experiment.results.finetuning import FinetuningRun, HyperParameters, SplitCounts, TaskScores
+from robbertje_lib.experiment.results.finetuning import (
+    BaselineScore,
+    FinetuningRun,
+    HyperParameters,
+    SplitCounts,
+    TaskScores,
+)
 from robbertje_lib.show.tables import finetuning
 from robbertje_lib.tasks import TaskData, get_task
 
@@ -17,34 +23,64 @@ COUNTS = SplitCounts(
 )
 
 
-def scores(lexicon: float | None = 0.4) -> TaskScores:
-    def done(model: str, seed: int, f1: float) -> FinetuningRun:
+def scores() -> TaskScores:
+    def done(model: str, seed: int, f1: float, train: int = 3) -> FinetuningRun:
         metrics = {"f1": f1, "precision": f1 / 2}
+        further = {"elsewhere": f1 / 4} if train == 3 else {}
         return FinetuningRun(
-            model=model, seed=seed, metrics=metrics, validation=0.5, hyper_parameters=HYPER, updates=3, seconds=seed
-        )
+            model=model, seed=seed, train=train, metrics=metrics, validation=0.5, hyper_parameters=HYPER,
+            further=further, updates=3, seconds=seed,
+        )  # fmt: skip
 
+    baselines = [
+        BaselineScore(
+            name=name, train=train, validation=score + 0.1, score=score, settings=settings,
+            further={"elsewhere": 0.1} if train == 3 else {},
+        )
+        for train in (2, 3)
+        for name, score, settings in (("majority", 0.0, {}), ("word_list", train / 10, {"least_count": 2}))
+    ]  # fmt: skip
     return TaskScores(
         task="ner",
         kind="token_classification",
         metric="f1",
         labels=["O", "B-LOC"],
         counts=COUNTS,
-        majority_baseline=0.0,
-        lexicon_baseline=lexicon,
+        sizes=[2, 3],
+        further_tests={"elsewhere": 1},
+        baselines=baselines,
         truncated={"teacher": {"test": {"windows": 5}}},
         extra_metrics={"teacher": {"zero_shot_n": 4}},
         precision="fp32",
-        runs=[done("teacher", 1, 0.6), done("teacher", 2, 0.8), done("merged", 1, 0.5)],
-    )
+        runs=[
+            done("teacher", 1, 0.4, 2), done("teacher", 1, 0.6), done("teacher", 2, 0.8),
+            done("merged", 1, 0.3, 2), done("merged", 1, 0.5),
+            done("random_teacher", 1, 0.1, 2), done("random_teacher", 1, 0.2),
+        ],
+    )  # fmt: skip
 
 
-def test_scores_stand_over_seeds_and_above_their_baselines() -> None:
+def test_scores_stand_over_seeds_and_above_controls_and_baselines() -> None:
     table = finetuning.seed_score_table(scores())
-    assert table.index.tolist() == ["teacher", "merged", "majority baseline", "lexicon baseline"]
-    assert table.loc["teacher", ["test", "lowest", "highest", "seconds"]].tolist() == [0.7, 0.6, 0.8, 1.5]
-    assert table.loc["lexicon baseline", "test"] == 0.4
-    assert "lexicon baseline" not in finetuning.seed_score_table(scores(None)).index
+    assert table.index.tolist() == ["teacher", "merged", "random_teacher", "majority", "word_list"]
+    assert table.loc["teacher", ["test", "lowest", "highest", "seconds", "elsewhere"]].tolist() == [
+        0.7,
+        0.6,
+        0.8,
+        1.5,
+        0.175,
+    ]
+    assert table.loc["word_list", ["test", "validation", "elsewhere"]].tolist() == [0.3, 0.4, 0.1]
+
+
+def test_every_size_has_its_scores_and_baselines_what_they_chose() -> None:
+    sizes = finetuning.size_table(scores())
+    assert sizes.index.tolist() == ["teacher", "merged", "random_teacher", "majority", "word_list"]
+    assert sizes.columns.tolist() == [2, 3]
+    assert sizes.loc["teacher"].tolist() == [0.4, 0.7] and sizes.loc["word_list"].tolist() == [0.2, 0.3]
+    chosen = finetuning.baseline_table(scores())
+    assert chosen.index.tolist() == [("majority", 2), ("majority", 3), ("word_list", 2), ("word_list", 3)]
+    assert chosen.loc[("word_list", 3)].tolist() == ["least_count 2", 0.4, 0.3]
 
 
 def test_further_metrics_and_what_was_cut() -> None:

@@ -19,7 +19,8 @@ def test_a_training_run_in_figures() -> None:
         parameters=1_234_567,
         precision=PrecisionUsed(name="fp32", reason="asked for"),
         processes=1,
-        dropped={"too_short": 3},
+        dropped={"too_short": 3, "half_unknown": 1},
+        epoch_tokens=8192,
         updates=20,
         tokens=10_240,
         sequences=700,
@@ -33,7 +34,10 @@ def test_a_training_run_in_figures() -> None:
     )
     assert training_table(result, "bort")["bort"].tolist() == [
         "1,234,567",
+        "fp32",
+        "4",
         "20",
+        "1.25",
         "10,240",
         "3 min 5 s",
         "2,346",
