@@ -47,7 +47,7 @@ def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     run = open_run("demo")
     announce(run, PLANNED, {"20_teacher": Earlier(245.2, "demo")}, 2, 10**8, 10**10)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:3] == ["4 students, 8 distillations", "disk: about 0.1 GB needed in all, 10.0 GB free"]
+    assert lines[1:3] == ["4 students, 4 distillations", "disk: about 0.1 GB needed in all, 10.0 GB free"]
     assert lines[3:] == [
         "2 stages to run:",
         "  10_corpus                                    not made yet (no estimate)",
