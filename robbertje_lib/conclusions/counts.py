@@ -122,6 +122,13 @@ def load_counts(run: Run, task: str, train: int | None = None, test_set: str = T
     )
 
 
+def input_lengths(run: Run, task: str) -> NDArray[np.int64]:
+    """Tokens of each test example as the teacher reads it, (examples,), without counting what was made of it."""
+    asked = (pc.field("test_set") == TEST) & (pc.field("model") == "teacher")
+    rows = Predictions.read(run, task=task).filter(asked).select(["example_id", "n_tokens"]).to_pandas()
+    return rows.drop_duplicates("example_id")["n_tokens"].to_numpy(np.int64)
+
+
 def _not_tuned(models: Iterable[str]) -> dict[str, list[int]]:
     return {ZERO_SHOT + model: [0] for model in models}
 

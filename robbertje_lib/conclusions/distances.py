@@ -36,6 +36,11 @@ def distances_to_teacher(
 
     Of pseudo-perplexity the mean over a student's replicates.
     """
+    compared = {
+        (row.task, row.a): row
+        for row in significance.comparisons
+        if row.family == "students_vs_teacher" and row.train == significance.largest.get(row.task)
+    }
     for task in published.TITLES:
         for student in profile.students:
             paper = published_difference(student, "teacher", task)
@@ -45,12 +50,5 @@ def distances_to_teacher(
                 teacher = perplexity.models["teacher"].as_published
                 ratios = [perplexity.models[model].as_published / teacher for model in profile.groups[student]]
                 yield Distance(task, student, paper, float(np.mean([log(ratio) for ratio in ratios])), None)
-            for row in significance.comparisons:
-                place = (row.task, row.train, row.a, row.b)
-                if row.family == "students_vs_teacher" and place == (
-                    task,
-                    significance.largest.get(task),
-                    student,
-                    "teacher",
-                ):
-                    yield Distance(task, student, paper, row.difference, row.interval)
+            elif row := compared.get((task, student)):
+                yield Distance(task, student, paper, row.difference, row.interval)

@@ -18,7 +18,7 @@ from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.evaluated import evaluated_models
 from robbertje_lib.models.masked_lm import load_masked_lm
-from robbertje_lib.tasks import TaskData
+from robbertje_lib.tasks import TaskData, ZeroShot
 from robbertje_lib.tasks.encoding import Encoder
 
 
@@ -27,7 +27,7 @@ class Contender:
     """One model or control of the grid, with the task as it reads it.
 
     `digest` stands for its weights and the examples; those of one `group` share their hyper-parameters. `zero_shot`:
-    its answers to the test split without fine-tuning, None where the task or a control has none.
+    what it answers to the test split without fine-tuning, None where the task or a control has no such answers.
     """
 
     name: str
@@ -35,8 +35,7 @@ class Contender:
     pretrained: PretrainedModel
     digest: str
     task: EncodedTask
-    extra_metrics: dict[str, float]
-    zero_shot: list[str | None] | None
+    zero_shot: ZeroShot | None
 
 
 def contenders_of(run: Run, data: TaskData, wanted: Sequence[str] = ()) -> list[Contender]:
@@ -49,26 +48,30 @@ def contenders_of(run: Run, data: TaskData, wanted: Sequence[str] = ()) -> list[
     known = {**own, **controls}
     examples = digest_of(data.kind, data.labels, *(rows.to_list() for rows in data.sets.values()))
     encoded: dict[str, EncodedTask] = {}
+    read: dict[str, tuple[Any, str, str]] = {}  # source -> its tokenizer, a key of `encoded`, a digest of its weights
     contenders = []
     for name in wanted or known:
         if name not in known and "/" not in name and not Path(name).is_dir():
             raise UserError(f"no model '{name}' in this run: {did_you_mean(name, known)}, or give a folder or hub id")
         source, random = known.get(name, name), name in controls
-        loaded = load_masked_lm(source, name=name)
-        encoder = _encoder(run, data, loaded.tokenizer, loaded.maximum_length)
-        # Students share their teacher's tokenizer: each task is encoded once.
-        tokenizer = digest_of(loaded.tokenizer.backend_tokenizer.to_str())
-        key = digest_of(encoder.keep, encoder.label_pieces, loaded.maximum_length, tokenizer)
-        if key not in encoded:
-            encoded[key] = EncodedTask.of(data, encoder)
-        weights = artefacts.sha256(Path(source)) if Path(source).is_dir() else source
-        pretrained = PretrainedModel(source, loaded.tokenizer, random, run.profile.finetuning.dropout)
+        zero_shot = None
+        if source not in read or not random:  # a control reads what its model has read
+            loaded = load_masked_lm(source, name=name)
+            encoder = _encoder(run, data, loaded.tokenizer, loaded.maximum_length)
+            # Students share their teacher's tokenizer: each task is encoded once.
+            tokenizer = digest_of(loaded.tokenizer.backend_tokenizer.to_str())
+            key = digest_of(encoder.keep, encoder.label_pieces, loaded.maximum_length, tokenizer)
+            if key not in encoded:
+                encoded[key] = EncodedTask.of(data, encoder)
+            weights = artefacts.sha256(Path(source)) if Path(source).is_dir() else source
+            read[source] = loaded.tokenizer, key, weights
+            if data.task.zero_shot and not random:
+                zero_shot = data.task.zero_shot(loaded, data.test.to_list())
+        own_tokenizer, key, weights = read[source]
+        pretrained = PretrainedModel(source, own_tokenizer, random, run.profile.finetuning.dropout)
         digest = digest_of(weights, examples, key, random, pretrained.dropout)
         group = run.profile.student_of(name) if name in own else name
-        asked = None if random else data.test.to_list()
-        extra = data.task.extra_metrics(loaded, asked) if data.task.extra_metrics and asked else {}
-        zero_shot = data.task.zero_shot(loaded, asked) if data.task.zero_shot and asked else None
-        contenders.append(Contender(name, group, pretrained, digest, encoded[key], extra, zero_shot))
+        contenders.append(Contender(name, group, pretrained, digest, encoded[key], zero_shot))
     return contenders
 
 

@@ -65,11 +65,11 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
         baselines=[scored for scored, _ in baselines],
         # A control reads what its model reads.
         truncated={c.name: c.task.counts() for c in contenders if not c.pretrained.random},
-        extra_metrics={c.name: c.extra_metrics for c in contenders if c.extra_metrics},
+        extra_metrics={c.name: c.zero_shot.metrics for c in contenders if c.zero_shot and c.zero_shot.metrics},
         precision=precision(),
         runs=[scored for scored, _ in finished],
     )
-    untuned = [(c.task, ZERO_SHOT + c.name, c.zero_shot) for c in contenders if c.zero_shot is not None]
+    untuned = [(c.task, ZERO_SHOT + c.name, c.zero_shot.answers) for c in contenders if c.zero_shot]
     rows = [predictions for _, predictions in (*finished, *baselines)]
     rows += [_predictions(task, name, 0, 0, {TEST: answers}) for task, name, answers in untuned]
     Predictions.write(run, pa.concat_tables(rows), task=task_name)

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,13 @@ class TaskSource:
         return cls(run.paths.held_out, run.profile.seed, run.profile.gender_bias.planted_strength)
 
 
+class ZeroShot(NamedTuple):
+    """What a pre-trained model answers without fine-tuning."""
+
+    answers: list[str | None]  # a label a row; None where it cannot be asked
+    metrics: dict[str, float]  # its scores, by metric name
+
+
 @dataclass(frozen=True)
 class Task:
     """One fine-tuning task.
@@ -80,8 +87,7 @@ class Task:
     anything); `options` the profile's further choices, the default first (empty: any text, by default none). `kind`
     may depend on the options (a pair instead of a text), so it can be a function of the settings. `keep` says what
     stays of a text too long for the model: its head, its tail, both, or what is around the mask. `further` names, by
-    `data`, the sources of the further test sets. `zero_shot(model, rows)` gives the pre-trained model's own answer to
-    each row, None where it cannot be asked; `extra_metrics(model, rows)` scores of that model, by metric name.
+    `data`, the sources of the further test sets. `zero_shot(model, rows)` gives the pre-trained model's own answers.
     """
 
     name: str
@@ -92,8 +98,7 @@ class Task:
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keep: Literal["head", "tail", "both", "mask"] = "head"
     further: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    extra_metrics: Callable[["MaskedLM", list[Row]], dict[str, float]] | None = None
-    zero_shot: Callable[["MaskedLM", list[Row]], list[str | None]] | None = None
+    zero_shot: Callable[["MaskedLM", list[Row]], ZeroShot] | None = None
 
     def option(self, settings: TaskSettings, name: str, otherwise: str = "") -> str:
         """The profile's choice for the option `name`, its default, or `otherwise` where the task has no such option."""

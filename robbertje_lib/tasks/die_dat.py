@@ -26,7 +26,7 @@ import numpy as np
 from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import TaskSettings
-from robbertje_lib.tasks import MASK, Examples, Row, Task, TaskSource
+from robbertje_lib.tasks import MASK, Examples, Row, Task, TaskSource, ZeroShot
 from robbertje_lib.tasks.reading import known_answer_examples, malformed, sequential_split, split_by_document
 
 if TYPE_CHECKING:
@@ -138,25 +138,27 @@ def like(word: str, written: str) -> str:
     return word.upper() if written.isupper() else word.capitalize() if written[0].isupper() else word
 
 
-def zero_shot(model: "MaskedLM", rows: list[Row]) -> list[str | None]:
-    """The pre-trained model's own answer to each row, a label: the likelier of the two pronouns at the mask.
+def zero_shot(model: "MaskedLM", rows: list[Row]) -> ZeroShot:
+    """The pre-trained model's own answer to each row: the likelier of the two pronouns at the mask.
 
     Both are asked for as the pronoun was written, at the start of a line without a space before. None where the
     tokenizer cuts one of the two into pieces, as it does most capitals.
     """
-    best = _fill_ins(model, rows).best
-    return [None if given is None else _label(row, LABELS[given]) for row, given in zip(rows, best, strict=True)]
+    filled = _fill_ins(model, rows)
+    answers = zip(rows, filled.best, strict=True)
+    return ZeroShot(
+        [None if given is None else _label(row, LABELS[given]) for row, given in answers], _metrics(rows, filled)
+    )
 
 
-def zero_shot_metrics(model: "MaskedLM", rows: list[Row]) -> dict[str, float]:
-    """Scores of the pre-trained model's own answers, from the same pass as `zero_shot`.
+def _metrics(rows: list[Row], filled: "FillIns") -> dict[str, float]:
+    """Scores of the pre-trained model's own answers.
 
     `zero_shot_accuracy` is the share of right answers among those that could be asked for (`zero_shot_n`; the others
     are `zero_shot_skipped`). `zero_shot_accuracy_robbert` follows the RobBERT code: lower-case pronouns alone
     (`zero_shot_n_robbert`), of which those with neither pronoun among the 2048 likeliest fill-ins
     (`zero_shot_misses`) are errors. Counts, or shares from 0 to 1; empty where nothing could be asked.
     """
-    filled = _fill_ins(model, rows)
     answers = zip(map(_written, rows), filled.best, filled.rank, strict=True)
     asked = [(w, LABELS[given] == w.lower(), rank < MISS_RANK) for w, given, rank in answers if given is not None]
     lower = [(right, near) for written, right, near in asked if written.islower()]
@@ -203,6 +205,5 @@ TASK = Task(
     data=("held_out", "europarl", "known_answer"),
     options={"form": ("masked", "pair"), "file": ()},
     keep="mask",
-    extra_metrics=zero_shot_metrics,
     zero_shot=zero_shot,
 )

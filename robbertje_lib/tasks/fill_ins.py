@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from torch import nn
 
 from robbertje_lib.models.log_probs import vocabulary_log_probs
 from robbertje_lib.models.masked_lm import MaskedLM
@@ -21,32 +19,23 @@ class FillIns:
     `rank`: how many other entries of the vocabulary are likelier still.
     """
 
-    questions: list[Question]
     best: list[int | None]
     rank: list[int]
 
 
-# Of each model the last answers: scores and predictions ask the same.
-_LAST: WeakKeyDictionary[nn.Module, FillIns] = WeakKeyDictionary()
-
-
 def fill_ins(model: MaskedLM, questions: list[Question]) -> FillIns:
     """The likeliest form at every mask, by the masked language model as it is. Long texts are cut around the mask."""
-    kept = _LAST.get(model.model)
-    if kept and kept.questions == questions:
-        return kept
     tokens = _single_tokens(model, {forms for _, forms in questions})
     asked = [number for number, (_, forms) in enumerate(questions) if forms in tokens]
     encoder = Encoder(model.tokenizer, model.maximum_length, keep="mask")
     sequences = [np.array(encoder.masked_text(questions[number][0])) for number in asked]
     places = np.array([ids.tolist().index(model.tokenizer.mask_token_id) for ids in sequences])
-    result = FillIns(questions, [None] * len(questions), [0] * len(questions))
+    result = FillIns([None] * len(questions), [0] * len(questions))
     for batch, log_probs in vocabulary_log_probs(model, sequences, places) if asked else ():
         for row, entries in zip(batch.tolist(), log_probs, strict=True):
             scores = entries[tokens[questions[asked[row]][1]]]
             result.best[asked[row]] = int(scores.argmax())
             result.rank[asked[row]] = int((entries > scores.max()).sum())
-    _LAST[model.model] = result
     return result
 
 

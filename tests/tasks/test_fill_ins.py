@@ -57,7 +57,7 @@ def literal(model: MaskedLM, row: Row) -> tuple[str | None, int]:
 
 def test_each_answer_is_the_likelier_form_as_it_was_written(model: MaskedLM) -> None:
     rows = occurring()
-    answers = die_dat.zero_shot(model, rows)
+    answers = die_dat.zero_shot(model, rows).answers
     assert answers == [literal(model, row)[0] for row in rows]
     # At the start of a line Die and Dat are asked for; within it, and in capitals, they are no single tokens here.
     asked = [answer is not None for answer in answers]
@@ -66,8 +66,8 @@ def test_each_answer_is_the_likelier_form_as_it_was_written(model: MaskedLM) -> 
 
 
 def test_in_a_pair_the_answer_is_the_sentence_with_that_pronoun(model: MaskedLM) -> None:
-    pairs, masked = occurring(pair=True), die_dat.zero_shot(model, occurring())
-    for row, answer, pronoun in zip(pairs, die_dat.zero_shot(model, pairs), masked, strict=True):
+    pairs, masked = occurring(pair=True), die_dat.zero_shot(model, occurring()).answers
+    for row, answer, pronoun in zip(pairs, die_dat.zero_shot(model, pairs).answers, masked, strict=True):
         if pronoun is None:
             assert answer is None
         else:
@@ -86,7 +86,7 @@ def test_scores_and_answers_come_from_one_pass(model: MaskedLM, monkeypatch: pyt
     lower = [(literal(model, row), row["pronoun"]) for row in rows if row["pronoun"].islower()]
     limit = max(rank for (_, rank), _ in lower)
     monkeypatch.setattr(die_dat, "MISS_RANK", limit)
-    scores, answers = die_dat.zero_shot_metrics(model, rows), die_dat.zero_shot(model, rows)
+    answers, scores = die_dat.zero_shot(model, rows)
     assert passes == [4]
     right = [answer == row["pronoun"].lower() for row, answer in zip(rows, answers, strict=True) if answer]
     near = [rank < limit for (_, rank), _ in lower]
@@ -104,5 +104,4 @@ def test_scores_and_answers_come_from_one_pass(model: MaskedLM, monkeypatch: pyt
 
 def test_a_model_that_cannot_be_asked_gives_no_score(model: MaskedLM) -> None:
     rows = [row for row in occurring() if row["pronoun"] == "DAT"]
-    assert die_dat.zero_shot(model, rows) == [None]
-    assert die_dat.zero_shot_metrics(model, rows) == {}
+    assert die_dat.zero_shot(model, rows) == ([None], {})

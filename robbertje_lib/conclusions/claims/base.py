@@ -205,10 +205,13 @@ class Evidence:
                 weak.setdefault(gate.baseline, []).append(gate.group)
         return [Narrowing(f"below {baseline} on {{}}: {{}}", task, tuple(names)) for baseline, names in weak.items()]
 
+    def above_unigram(self, groups: Sequence[str]) -> list[str]:
+        """Those of the groups whose pseudo-perplexity is not below the unigram model's."""
+        return [group for group in groups if not self.gate(PSEUDO_PERPLEXITY, 0, group).useful]
+
     def refuse_above_unigram(self, groups: Sequence[str]) -> None:
-        """Raises `NotTested` where one of the groups has a pseudo-perplexity not below the unigram model's."""
-        shut = [group for group in groups if not self.gate(PSEUDO_PERPLEXITY, 0, group).useful]
-        if shut:
+        """Raises `NotTested` where there is one of the groups in `above_unigram`."""
+        if shut := self.above_unigram(groups):
             raise NotTested(f"pseudo-perplexity not below the unigram model's: {', '.join(shut)}")
 
     def differences(self, a: str, b: str, sizes: Mapping[str, int]) -> dict[str, Difference]:

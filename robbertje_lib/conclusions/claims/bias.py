@@ -7,7 +7,6 @@ import numpy as np
 
 from robbertje_lib.conclusions.claims import base
 from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
-from robbertje_lib.conclusions.counts import PSEUDO_PERPLEXITY
 from robbertje_lib.conclusions.stereotypes import MEASURES, slope
 from robbertje_lib.experiment.results.gender_bias import BiasComparison, GenderBiasResult
 from robbertje_lib.statistics.significance import Difference
@@ -51,7 +50,7 @@ def _gated(evidence: Evidence, setting: Setting) -> tuple[list[str], list[str]]:
     """The students that know more than how frequent words are, and those that do not."""
     evidence.refuse_above_unigram(["teacher"])
     students = list(dict.fromkeys(setting.students.values()))
-    shut = [student for student in students if not evidence.gate(PSEUDO_PERPLEXITY, 0, student).useful]
+    shut = evidence.above_unigram(students)
     if len(shut) == len(students):
         evidence.refuse_above_unigram(shut)
     return [student for student in students if student not in shut], shut

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from robbertje_lib.conclusions.claims import base
 from robbertje_lib.conclusions.claims.base import Decision, Evidence, NotTested, Setting
-from robbertje_lib.conclusions.counts import TaskCounts, load_counts
+from robbertje_lib.conclusions.counts import TaskCounts, input_lengths, load_counts
 from robbertje_lib.conclusions.published import TASKS, TITLES
 from robbertje_lib.experiment.profile import SmallestDifferences
 from robbertje_lib.experiment.results.pseudo_perplexity import PSEUDO_PERPLEXITY
@@ -58,7 +58,7 @@ def better_on_long(evidence: Evidence, setting: Setting) -> Decision:
     longest third must also exceed its gain on the shortest.
     """
     merged, ordered, shuffled = (setting.arm(arm) for arm in ("merged", "non_shuffled", "shuffled"))
-    lengths = {task: float(np.median(load_counts(evidence.run, task).n_tokens)) for task in evidence.tasks}
+    lengths = {task: float(np.median(input_lengths(evidence.run, task))) for task in evidence.tasks}
     longest = max(lengths, key=lambda task: lengths[task])
     tasks = evidence.open_tasks((merged, ordered, shuffled), [longest])
     data = load_counts(evidence.run, longest, tasks.sizes[longest])
@@ -228,8 +228,7 @@ def _lost(findings: list[Finding], sample: str, smallest: float, notes: tuple[st
 
 def non_shuffled_lowest(evidence: Evidence, setting: Setting) -> Decision:
     """PPPL of every other student of the setting minus non-shuffled's, in nats per token."""
-    ordered = setting.arm("non_shuffled")
-    others = [name for name in setting.students.values() if name != ordered]
+    ordered, *others = with_others(setting)
     evidence.refuse_above_unigram([ordered, *others])
     sizes, smallest = {PSEUDO_PERPLEXITY: 0}, evidence.smallest.nats
     differences = {name: evidence.differences(name, ordered, sizes)[PSEUDO_PERPLEXITY] for name in others}

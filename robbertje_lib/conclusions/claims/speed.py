@@ -121,14 +121,25 @@ def run_faster(evidence: Evidence, setting: Setting) -> Decision:
     """Latency of the teacher over that of each student, Welch t tests of the logarithms of the rounds."""
     models, notes, left_out = _of_use(evidence, list(setting.students.values()))
     differences = {name: _log_speed_up(evidence, models, name) for name in models if name != "teacher"}
+    reason = "teacher's latency over the student's on this machine, rounds of one session"
+    return _of_each(evidence, differences, reason, ROUNDS, notes, left_out)
+
+
+def _of_each(
+    evidence: Evidence,
+    differences: Mapping[str, Difference],
+    reason: str,
+    sample: str,
+    notes: tuple[str, ...],
+    left_out: Sequence[str],
+) -> Decision:
+    """Every student's logarithm of a speed-up above 0; what is told and shown is ratios."""
     smallest = evidence.smallest.speed
     findings = judge_better(differences, smallest, evidence.alpha)
     told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
-    reason = f"teacher's latency over the student's on this machine, rounds of one session: {told}"
-    headline = _times(min(findings, key=lambda f: f.difference.value))
-    return base.decision(
-        every(findings), reason, ROUNDS, findings, headline, exp(smallest), notes, left_out=left_out
-    )  # fmt: skip
+    headline, ruling = _times(min(findings, key=lambda f: f.difference.value)), every(findings)
+    reason = f"{reason}: {told}"
+    return base.decision(ruling, reason, sample, findings, headline, exp(smallest), notes, left_out=left_out)
 
 
 def four_times_faster(evidence: Evidence, setting: Setting) -> Decision:
@@ -174,11 +185,5 @@ def finetune_faster(evidence: Evidence, setting: Setting) -> Decision:
             low, high = map(float, test.confidence_interval(1 - evidence.alpha))
             error = float(np.std(logs, ddof=1) / sqrt(len(logs)))
             differences[name] = Difference(float(np.mean(logs)), low, high, float(test.pvalue), error, len(logs) - 1.0)
-    smallest = evidence.smallest.speed
-    findings = judge_better(differences, smallest, evidence.alpha)
-    told = ", ".join(f"{f.what} {exp(f.difference.value):.2f}" for f in findings)
-    reason = f"teacher's time over the student's, geometric mean of {len(tasks)} tasks: {told}"
-    headline = _times(min(findings, key=lambda f: f.difference.value))
-    return base.decision(
-        every(findings), reason, "tasks", findings, headline, exp(smallest), notes, left_out=left_out
-    )  # fmt: skip
+    reason = f"teacher's time over the student's, geometric mean of {len(tasks)} tasks"
+    return _of_each(evidence, differences, reason, "tasks", notes, left_out)

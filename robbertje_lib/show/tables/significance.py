@@ -60,11 +60,16 @@ def carry_over_table(result: SignificanceResult) -> pd.DataFrame:
 
 
 def _difference(task: str, value: float | None, interval: Interval | None) -> str:
-    """A difference with its interval: points, or nats per token for pseudo-perplexity."""
+    """A difference with its interval."""
     if value is None:
         return MISSING
-    scale, form = (1, ".3f") if task == PSEUDO_PERPLEXITY else (100, ".1f")
+    scale, form = _unit(task)
     return f"{scale * value:+{form}}{bounds(interval, f'+{form}', scale)}"
+
+
+def _unit(task: str) -> tuple[int, str]:
+    """What to multiply by, and how to write it: points, or nats per token for pseudo-perplexity."""
+    return (1, ".3f") if task == PSEUDO_PERPLEXITY else (100, ".1f")
 
 
 def spread_table(result: SignificanceResult) -> pd.DataFrame:
@@ -75,7 +80,7 @@ def spread_table(result: SignificanceResult) -> pd.DataFrame:
     table: dict[str, dict[str, str]] = {}
     for row in result.spreads:
         if row.train == result.largest[row.task]:
-            scale, form = (1, ".3f") if row.task == PSEUDO_PERPLEXITY else (100, ".1f")
+            scale, form = _unit(row.task)
             told = [MISSING if sd is None else f"{scale * sd:{form}}" for sd in (row.of_replicates, row.of_seeds)]
             table.setdefault(TITLES.get(row.task, row.task), {})[label(row.group)] = " / ".join(told)
     return pd.DataFrame(table).rename_axis("distillations / seeds")
@@ -106,7 +111,7 @@ def comparison_table(result: SignificanceResult, family: str) -> pd.DataFrame:
     for row in result.comparisons:
         if row.family != family or row.train != result.largest[row.task]:
             continue
-        scale, form = (1, ".3f") if row.task == PSEUDO_PERPLEXITY else (100, ".1f")
+        scale, form = _unit(row.task)
         table.append(
             {
                 "task": TITLES.get(row.task, row.task),
