@@ -273,7 +273,7 @@ def score_forms(forms: Mapping[str, MaskedLM], lines: Sequence[str], seed: int) 
     for batches in zip(*answers, strict=True):
         reference = batches[0][1].cpu()
         for form, (batch, logits, targets) in zip(forms, batches, strict=True):
-            nats[form][batch] = -log_probs_of(logits, targets)
+            nats[form][batch] = -log_probs_of(logits, targets).cpu().numpy()
             same[form] += int((logits.cpu().argmax(1) == reference.argmax(1)).sum())
             largest[form] = max(largest[form], float((logits.cpu() - reference).abs().max()))
     return {
