@@ -115,8 +115,8 @@ def predictions(
         first, rows = queries.position[batch], np.arange(len(batch))
         targets = ids[rows, first]
         ids[(width >= first[:, None]) & (width < queries.mask_end[batch][:, None])] = model.tokenizer.mask_token_id
-        inputs = (torch.from_numpy(array) for array in (ids, rows, first, lengths[batch]))
-        return model.logits(*inputs, precision=precision), sent(torch.from_numpy(targets), model.device)
+        ids_, rows_, columns, real_ = (torch.from_numpy(array) for array in (ids, rows, first, lengths[batch]))
+        return model.logits(ids_, rows_, columns, real_, precision), sent(torch.from_numpy(targets), model.device)
 
     report = _reporter(int(lengths.sum()), progress)
     batches = list(batches_of_tokens(lengths, tokens_per_batch))
