@@ -133,7 +133,7 @@ def packed_attention(
 
 
 def flash_fits(query: Tensor) -> bool:
-    """Whether the flash kernel takes this query (1, heads, tokens, size of a head): half precision, on Ampere or later."""
+    """Whether the flash kernel takes this query (1, heads, tokens, size): half precision, on Ampere or later."""
     if query.device.type != "cuda" or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     size = query.shape[-1]
