@@ -126,10 +126,11 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
         )
-    rows = [t[0].transpose(0, 1) for t in (query, key, value)]
+    # Squeezed, not indexed: the gradient of an index is a copy into zeros.
+    rows = [t.squeeze(0).transpose(0, 1) for t in (query, key, value)]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = _flash if flash_fits(query) else _on_grid
-    return attend(*rows, packing, scale, dropout, bool(is_causal))[None], None
+    return attend(*rows, packing, scale, dropout, bool(is_causal)).unsqueeze(0), None
 
 
 def flash_fits(query: Tensor) -> bool:
@@ -164,7 +165,8 @@ def _on_grid(
 class _GridAttention(torch.autograd.Function):
     """softmax(scale q k^T + mask) v of each block, on rows (tokens, heads, size).
 
-    Its own gradient, since autograd's would add where this one only copies: each token has one cell.
+    Its own gradient, since autograd's would add where this one only copies: each token has one cell. The softmax is
+    float32, which a CPU computes several times faster than bfloat16, and backward ten times.
     """
 
     @staticmethod
@@ -183,13 +185,13 @@ class _GridAttention(torch.autograd.Function):
             blocks = (_to_grid(row, packing) for row in (query, key, value))
             for block, q, k, v in zip(packing.blocks, *blocks, strict=True):
                 scores = _product(q, k.transpose(1, 2), scale, _block_mask(block, q, causal))
-                probabilities = torch.softmax(scores, dim=-1)
-                kept = None
-                dropped = probabilities
+                probabilities = torch.softmax(scores, dim=-1, dtype=torch.float32)
+                dropped, kept = probabilities, None
                 if dropout:
                     dropped, kept = torch.native_dropout(probabilities, dropout, True)
+                dropped = dropped.to(v.dtype)
                 outputs.append(torch.bmm(dropped, v))
-                saved += [q, k, v, probabilities, dropped if dropout else None, kept]
+                saved += [q, k, v, probabilities, dropped, kept]
             ctx.save_for_backward(*saved)
             ctx.packing, ctx.scale, ctx.dropout = packing, scale, dropout
             return _to_row(outputs, packing, query.shape)
@@ -201,27 +203,29 @@ class _GridAttention(torch.autograd.Function):
         gradients: tuple[list[Tensor], ...] = ([], [], [])
         for number, from_above in enumerate(_to_grid(upstream, packing, empty_padding=True)):
             q, k, v, probabilities, dropped, kept = saved[6 * number : 6 * number + 6]
-            by_probabilities = torch.bmm(from_above, v.transpose(1, 2))
+            by_probabilities = torch.bmm(from_above, v.transpose(1, 2)).float()
             if kept is not None:
                 by_probabilities = torch.ops.aten.native_dropout_backward(by_probabilities, kept, 1 / (1 - ctx.dropout))
-            by_scores = torch.ops.aten._softmax_backward_data(by_probabilities, probabilities, -1, q.dtype)
+            by_scores = torch.ops.aten._softmax_backward_data(by_probabilities, probabilities, -1, torch.float32)
+            by_scores = by_scores.to(q.dtype)
             gradients[0].append(_product(by_scores, k, ctx.scale))
             gradients[1].append(_product(by_scores.transpose(1, 2), q, ctx.scale))
-            gradients[2].append(torch.bmm((probabilities if dropped is None else dropped).transpose(1, 2), from_above))
+            gradients[2].append(torch.bmm(dropped.transpose(1, 2), from_above))
         return *(_to_row(g, packing, upstream.shape) for g in gradients), None, None, None, None
 
 
 def _product(a: Tensor, b: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """scale * a b + mask, in one go: (n, rows, columns)."""
-    into = a.new_empty(len(a), a.shape[1], b.shape[2]) if mask is None else mask
-    return torch.baddbmm(into, a, b, beta=0 if mask is None else 1, alpha=scale)
+    if mask is None:
+        return a.new_empty(len(a), a.shape[1], b.shape[2]).baddbmm_(a, b, beta=0, alpha=scale)
+    return mask.baddbmm_(a, b, alpha=scale)
 
 
 def _block_mask(block: Block, query: Tensor, causal: bool) -> Tensor | None:
     """What is added to the scores of a block, (sequences * heads, width, width), or None."""
     if causal:  # padding lies behind all that is real, so that nothing real sees it
         future = query.new_full((block.width, block.width), -torch.inf).triu_(1)
-        return future.expand(len(query), -1, -1)
+        return future.repeat(len(query), 1, 1)
     if block.mask is None:
         return None
     heads = len(query) // block.sequences
