@@ -1,8 +1,8 @@
 """Attention over sequences that lie one behind the other in a single row, each seeing itself alone.
 
-Nothing is padded: a pass computes real tokens only. On a GPU, half-precision attention is one flash kernel that is told
-where sequences begin (`cum_seq` of Dao 2023, arXiv 2307.08691). Elsewhere, and in float32, sequences of like length are
-copied to a padded grid for the few products of attention, and their results back to the row.
+Nothing is padded: a pass computes real tokens only. On a GPU (Ampere or later), half-precision attention is one flash
+kernel that is told where sequences begin (Dao 2023, arXiv 2307.08691). Elsewhere, and in float32, sequences of like
+length are copied to a padded grid for the few products of attention, and their results back to the row.
 
 A model that runs with `PACKED` finds the layout in the keyword `packing`; without it, it attends as `sdpa` does.
 """
@@ -48,6 +48,7 @@ class Packing:
     token_of: Tensor | None  # (cells,) int64: whose copy a cell holds; None where the grid is the row itself
     cell_of: Tensor  # (tokens,) int64
     padding: Tensor  # (padded cells,) int64
+    flash: bool = False  # whether the device has the kernel; asked in `to`, for a compiled layer cannot ask
 
     def to(self, device: torch.device) -> "Packing":
         """The layout on `device`; from pinned memory, without waiting, if that is a GPU."""
@@ -56,7 +57,12 @@ class Packing:
         blocks = tuple(replace(b, mask=None if b.mask is None else sent(b.mask, device)) for b in self.blocks)
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         tensors = {name: sent(value, device) for name, value in values.items() if isinstance(value, Tensor)}
-        return replace(self, blocks=blocks, **tensors)
+        flash = (
+            device.type == "cuda"
+            and torch.backends.cuda.is_flash_attention_available()
+            and torch.cuda.get_device_capability(device) >= (8, 0)
+        )
+        return replace(self, blocks=blocks, flash=flash, **tensors)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
@@ -132,21 +138,9 @@ def packed_attention(
     # Squeezed, not indexed: the gradient of an index is a copy into zeros.
     rows = [t.squeeze(0).transpose(0, 1) for t in (query, key, value)]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _flash if flash_fits(query) else _on_grid
-    return attend(*rows, packing, scale, dropout, bool(is_causal)).unsqueeze(0), None
-
-
-def flash_fits(query: Tensor) -> bool:
-    """Whether the flash kernel takes this query (1, heads, tokens, size): half precision, on Ampere or later."""
-    if query.device.type != "cuda" or query.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    size = query.shape[-1]
-    return (
-        size % 8 == 0
-        and size <= 256
-        and torch.backends.cuda.is_flash_attention_available()
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-    )
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    fits = packing.flash and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256  # what the kernel takes
+    return (_flash if fits else _on_grid)(*rows, packing, scale, dropout, bool(is_causal)).unsqueeze(0), None
 
 
 def _flash(
@@ -217,7 +211,7 @@ class _GridAttention(torch.autograd.Function):
 
 
 def _softmax_type(block: Block, scores: Tensor) -> torch.dtype:
-    """A CPU takes bfloat16 rows shorter than a vector number by number: a quarter of float32's speed, backward a tenth."""
+    """A CPU takes bfloat16 rows shorter than a vector number by number: 4 times slower than float32, backward 10."""
     return torch.float32 if block.width < VECTOR else scores.dtype
 
 

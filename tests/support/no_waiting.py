@@ -1,62 +1,46 @@
-"""A context in which nothing may wait for the device: what reads a tensor's values on the host raises.
+"""Finds, on a CPU, where a GPU would have to be waited for."""
 
-It runs on a CPU, where such reading costs nothing: a GPU would have to finish all that it was given first.
-"""
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-WAITING = (
-    "_local_scalar_dense",  # item(), float(), int(), bool(), tolist()
+# Their results, or the size of these, are known only when the device has come to them.
+WAITING = {
+    "_local_scalar_dense",  # float(x), int(x), bool(x), x.item()
     "is_nonzero",
+    "equal",
     "nonzero",
     "masked_select",
+    "bincount",
     "_unique2",
     "unique_dim",
-    "equal",
-)
-INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
+    "unique_consecutive",
+}
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}  # a mask says only later how many it chooses
 
 
-class Waited(AssertionError):
-    """Something read values from the device."""
+class Waits(AssertionError):
+    """An operation that waits for the device."""
 
 
-class _NoWaiting(TorchDispatchMode):
+class NoWaiting(TorchDispatchMode):
+    """Inside, an operation that would wait for a GPU raises `Waits`; that of `backward`, too."""
+
     def __torch_dispatch__(
-        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> Any:
-        name = operation.overloadpacket.__name__
-        if name in WAITING:
-            raise Waited(f"{operation} waits for the device")
-        if name in INDEXING and any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
-            raise Waited(f"{operation} by a mask waits for the device")
-        if name == "repeat_interleave" and not (kwargs or {}).get("output_size"):
-            raise Waited(f"{operation} without output_size waits for the device")
-        return operation(*args, **(kwargs or {}))
-
-
-@contextmanager
-def no_waiting() -> Iterator[None]:
-    """Raises `Waited` where a tensor's values would decide a shape or a number on the host.
-
-    Values that go to the device in the middle of an update wait as well, if they are made from Python's numbers; a
-    tensor made by `torch.tensor` or `new_tensor` raises too.
-    """
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise Waited("a tensor made from Python's numbers is copied to the device")
-
-    made: Callable[..., Tensor] = torch.tensor
-    torch.tensor = refuse  # type: ignore[assignment]
-    Tensor.new_tensor, kept = refuse, Tensor.new_tensor  # type: ignore[method-assign,assignment]
-    try:
-        with _NoWaiting():
-            yield
-    finally:
-        torch.tensor, Tensor.new_tensor = made, kept  # type: ignore[assignment,method-assign]
+        name = function.overloadpacket.__name__  # type: ignore[attr-defined]
+        by_mask = name in INDEXING and any(
+            isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in arguments[1]
+        )
+        sized_by_data = name == "repeat_interleave" and (options or {}).get("output_size") is None
+        if name in WAITING or by_mask or sized_by_data:
+            raise Waits(f"{function} waits for the device")
+        return function(*arguments, **(options or {}))
