@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from robbertje_lib.models.cpu_kernels import fastest_kernels
 from robbertje_lib.models.length_batches import Integers, batches_of_tokens
-from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision, sent
+from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision
+from robbertje_lib.models.packed_attention import sent
 
 TOKENS_PER_BATCH = 2048  # what a CPU's caches like; a GPU wants tens of thousands
 Floats = NDArray[np.floating]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.models.packed_attention import PACKED, packing_of
+from robbertje_lib.models.packed_attention import PACKED, packing_of, sent
 from robbertje_lib.models.quiet import quiet
 
 ScoringPrecision = Literal["float32", "bfloat16"]
@@ -126,11 +126,6 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) 
     gather_at = _find_gather_point(model, tokenizer)
     padded = MaskedLM(name, model, tokenizer, _maximum_length(tokenizer, model), device, gather_at)
     return replace(padded, first_position=_find_first_position(padded))
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` from the processor on `device`; a GPU fetches it from pinned memory, and nobody waits."""
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def _check_folder(source: str) -> None:

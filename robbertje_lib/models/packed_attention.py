@@ -1,8 +1,8 @@
 """Attention over sequences that lie one behind the other in a single row, each seeing itself alone.
 
-Nothing is padded: a pass computes real tokens only. On a GPU, half-precision attention is one flash kernel that is told
-where sequences begin (`cum_seq` of Dao 2023, arXiv 2307.08691). Elsewhere, and in float32, sequences of like length are
-copied to a padded grid for the few products of attention, and their results back to the row.
+Nothing is padded: a pass computes real tokens only. On a GPU (Ampere or later), half-precision attention is one flash
+kernel that is told where sequences begin (Dao 2023, arXiv 2307.08691). Elsewhere, and in float32, sequences of like
+length are copied to a padded grid for the few products of attention, and their results back to the row.
 
 A model that runs with `PACKED` finds the layout in the keyword `packing`; without it, it attends as `sdpa` does.
 """
@@ -25,6 +25,8 @@ ROBERTA_FIRST_POSITION = 2  # RoBERTa counts positions from pad_token_id + 1
 # A block of the grid holds sequences that fall short of its width by a quarter, or by 8 tokens, at most.
 SLACK_SHARE, SLACK_TOKENS = 4, 8
 
+VECTOR = 32  # bfloat16 numbers that a vector register of 512 bits holds
+
 
 @dataclass(frozen=True)
 class Block:
@@ -46,18 +48,25 @@ class Packing:
     token_of: Tensor | None  # (cells,) int64: whose copy a cell holds; None where the grid is the row itself
     cell_of: Tensor  # (tokens,) int64
     padding: Tensor  # (padded cells,) int64
+    flash: bool = False  # whether the device has the kernel; asked in `to`, for a compiled layer cannot ask
 
     def to(self, device: torch.device) -> "Packing":
         """The layout on `device`; from pinned memory, without waiting, if that is a GPU."""
         if device.type == "cpu":
             return self
-        blocks = tuple(replace(b, mask=None if b.mask is None else _sent(b.mask, device)) for b in self.blocks)
+        blocks = tuple(replace(b, mask=None if b.mask is None else sent(b.mask, device)) for b in self.blocks)
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        tensors = {name: _sent(value, device) for name, value in values.items() if isinstance(value, Tensor)}
-        return replace(self, blocks=blocks, **tensors)
+        tensors = {name: sent(value, device) for name, value in values.items() if isinstance(value, Tensor)}
+        flash = (
+            device.type == "cuda"
+            and torch.backends.cuda.is_flash_attention_available()
+            and torch.cuda.get_device_capability(device) >= (8, 0)
+        )
+        return replace(self, blocks=blocks, flash=flash, **tensors)
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; from pinned memory, without waiting, if that is a GPU."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
@@ -126,23 +135,12 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
         )
-    rows = [t[0].transpose(0, 1) for t in (query, key, value)]
+    # Squeezed, not indexed: the gradient of an index is a copy into zeros.
+    rows = [t.squeeze(0).transpose(0, 1) for t in (query, key, value)]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _flash if flash_fits(query) else _on_grid
-    return attend(*rows, packing, scale, dropout, bool(is_causal))[None], None
-
-
-def flash_fits(query: Tensor) -> bool:
-    """Whether the flash kernel takes this query (1, heads, tokens, size): half precision, on Ampere or later."""
-    if query.device.type != "cuda" or query.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    size = query.shape[-1]
-    return (
-        size % 8 == 0
-        and size <= 256
-        and torch.backends.cuda.is_flash_attention_available()
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-    )
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    fits = packing.flash and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256  # what the kernel takes
+    return (_flash if fits else _on_grid)(*rows, packing, scale, dropout, bool(is_causal)).unsqueeze(0), None
 
 
 def _flash(
@@ -164,8 +162,7 @@ def _on_grid(
 class _GridAttention(torch.autograd.Function):
     """softmax(scale q k^T + mask) v of each block, on rows (tokens, heads, size).
 
-    Its own gradient, since autograd's would add where this one only copies: each token has one cell.
-    """
+    Its own gradient, since autograd's would add where this one only copies: each token has one cell."""
 
     @staticmethod
     def forward(
@@ -183,13 +180,13 @@ class _GridAttention(torch.autograd.Function):
             blocks = (_to_grid(row, packing) for row in (query, key, value))
             for block, q, k, v in zip(packing.blocks, *blocks, strict=True):
                 scores = _product(q, k.transpose(1, 2), scale, _block_mask(block, q, causal))
-                probabilities = torch.softmax(scores, dim=-1)
-                kept = None
-                dropped = probabilities
+                probabilities = torch.softmax(scores, dim=-1, dtype=_softmax_type(block, scores))
+                dropped, kept = probabilities, None
                 if dropout:
                     dropped, kept = torch.native_dropout(probabilities, dropout, True)
+                dropped = dropped.to(v.dtype)
                 outputs.append(torch.bmm(dropped, v))
-                saved += [q, k, v, probabilities, dropped if dropout else None, kept]
+                saved += [q, k, v, probabilities, dropped, kept]
             ctx.save_for_backward(*saved)
             ctx.packing, ctx.scale, ctx.dropout = packing, scale, dropout
             return _to_row(outputs, packing, query.shape)
@@ -201,27 +198,35 @@ class _GridAttention(torch.autograd.Function):
         gradients: tuple[list[Tensor], ...] = ([], [], [])
         for number, from_above in enumerate(_to_grid(upstream, packing, empty_padding=True)):
             q, k, v, probabilities, dropped, kept = saved[6 * number : 6 * number + 6]
-            by_probabilities = torch.bmm(from_above, v.transpose(1, 2))
+            by_probabilities = torch.bmm(from_above, v.transpose(1, 2)).to(probabilities.dtype)
             if kept is not None:
                 by_probabilities = torch.ops.aten.native_dropout_backward(by_probabilities, kept, 1 / (1 - ctx.dropout))
-            by_scores = torch.ops.aten._softmax_backward_data(by_probabilities, probabilities, -1, q.dtype)
+            by_scores = torch.ops.aten._softmax_backward_data(
+                by_probabilities, probabilities, -1, probabilities.dtype
+            ).to(q.dtype)
             gradients[0].append(_product(by_scores, k, ctx.scale))
             gradients[1].append(_product(by_scores.transpose(1, 2), q, ctx.scale))
-            gradients[2].append(torch.bmm((probabilities if dropped is None else dropped).transpose(1, 2), from_above))
+            gradients[2].append(torch.bmm(dropped.transpose(1, 2), from_above))
         return *(_to_row(g, packing, upstream.shape) for g in gradients), None, None, None, None
+
+
+def _softmax_type(block: Block, scores: Tensor) -> torch.dtype:
+    """A CPU takes bfloat16 rows shorter than a vector number by number: 4 times slower than float32, backward 10."""
+    return torch.float32 if block.width < VECTOR else scores.dtype
 
 
 def _product(a: Tensor, b: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """scale * a b + mask, in one go: (n, rows, columns)."""
-    into = a.new_empty(len(a), a.shape[1], b.shape[2]) if mask is None else mask
-    return torch.baddbmm(into, a, b, beta=0 if mask is None else 1, alpha=scale)
+    if mask is None:
+        return a.new_empty(len(a), a.shape[1], b.shape[2]).baddbmm_(a, b, beta=0, alpha=scale)
+    return mask.baddbmm_(a, b, alpha=scale)
 
 
 def _block_mask(block: Block, query: Tensor, causal: bool) -> Tensor | None:
     """What is added to the scores of a block, (sequences * heads, width, width), or None."""
     if causal:  # padding lies behind all that is real, so that nothing real sees it
         future = query.new_full((block.width, block.width), -torch.inf).triu_(1)
-        return future.expand(len(query), -1, -1)
+        return future.repeat(len(query), 1, 1)
     if block.mask is None:
         return None
     heads = len(query) // block.sequences
