@@ -124,6 +124,10 @@ class RunPaths:
     def checkpoints(self, name: str) -> Path:
         return self.run / "checkpoints" / name
 
+    def choice(self, name: str) -> Path:
+        """What was found fastest on this machine, kept for the whole run (`models.choices`)."""
+        return self.run / "choices" / f"{name}.json"
+
     def notebook(self, stage: str) -> Path:
         """The executed notebook of a stage, such as `30_distillation-merged`."""
         return self.run / f"{stage}.ipynb"
