@@ -8,6 +8,7 @@ The objective is DistilBERT's (arXiv 1910.01108, section 2), as the released Rob
 import argparse
 import json
 import sys
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Profile, Recipe, Student
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.devices import processes
+from robbertje_lib.models.devices import Precision, processes
 from robbertje_lib.models.shapes import build_student, freeze, hidden_states, load_teacher, ready_for, weights_digest
 
 
@@ -131,16 +132,15 @@ def distil(run: Run, model: str, checkpoint_seconds: float = 60.0, show: Show | 
     folder, tokenizer = run.paths.corpus(settings.selection, settings.arm), session.tokenizer
     store = TokenStore(folder, recipe.minimum_tokens, tokenizer.unk_token_id)
     device = processes().device
-    outcome = session.train(
-        student,
-        Distillation(
-            freeze(ready_for(teacher, device), session.precision.dtype),
-            recipe,
-            pair_ids(recipe.equal_pairs, tokenizer, device),
-        ),
-        store,
-        decided_by,
-    )
+    equal_pairs = pair_ids(recipe.equal_pairs, tokenizer, device)
+
+    def objective_in(precision: Precision) -> Distillation:
+        frozen = freeze(ready_for(deepcopy(teacher), device), precision.dtype)
+        return Distillation(frozen, recipe, equal_pairs)
+
+    # Replicates and arms differ by their text and seed, and must not differ by their number type.
+    kind = f"students-{settings.shape}-{settings.recipe}"
+    outcome = session.train(student, objective_in, store, decided_by, kind)
     result = DistillationResult(
         student=model,
         seed=session.seed,
