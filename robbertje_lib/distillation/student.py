@@ -8,7 +8,6 @@ The objective is DistilBERT's (arXiv 1910.01108, section 2), as the released Rob
 import argparse
 import json
 import sys
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -134,9 +133,11 @@ def distil(run: Run, model: str, checkpoint_seconds: float = 60.0, show: Show | 
     device = processes().device
     equal_pairs = pair_ids(recipe.equal_pairs, tokenizer, device)
 
+    del teacher  # from here on there are only frozen copies: one, and two while the precision is chosen
+
     def objective_in(precision: Precision) -> Distillation:
-        frozen = freeze(ready_for(deepcopy(teacher), device), precision.dtype)
-        return Distillation(frozen, recipe, equal_pairs)
+        own = ready_for(load_teacher(profile.teacher, run.paths.model("teacher")), device)
+        return Distillation(freeze(own, precision.dtype), recipe, equal_pairs)
 
     # Replicates and arms differ by their text and seed, and must not differ by their number type.
     kind = f"students-{settings.shape}-{settings.recipe}"

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
-from robbertje_lib.distillation.batching import Batch, join, make_batch, masked_count, pack
-from robbertje_lib.distillation.job import Job, Objective, UpdateCounts
-from robbertje_lib.distillation.training import PASS_POSITIONS
+from robbertje_lib.distillation.job import Job, Objective, TrainingState
+from robbertje_lib.distillation.updates import PASS_POSITIONS, PassMaker, planned_updates
 from robbertje_lib.models.devices import Precision, choose_precision, processes
 from robbertje_lib.models.shapes import ready_for
 
@@ -43,26 +41,17 @@ def tried_precision(
 
 
 def _updates(model: PreTrainedModel, objective: Objective, job: Job, precision: Precision) -> Iterator[None]:
-    """With each `next` a forward and backward pass, without a step."""
+    """With each `next` the forward and backward pass of one pass of the first updates, without a step."""
     device = processes().device
     ready_for(model, device).train()
-    phase = objective.phase(1.0)
-    for batch, counts in cycle(list(islice(_passes(job, phase), PASSES))):
+    at_once = max(1, job.recipe.update_size // job.recipe.batch_size)
+    maker = PassMaker(job, 0, 1, PASS_POSITIONS[device.type])
+    planned = planned_updates(job, objective, TrainingState(), at_once)
+    passes = ((update.phase, one) for update in planned for one in maker[update])
+    for phase, one in cycle(list(islice(passes, PASSES))):
+        batch, counts = one.on(device)
         with precision.autocast(device):
-            loss = objective(model, batch.to(device), counts, phase)["loss"]
+            loss = objective(model, batch, counts, phase)["loss"]
         loss.backward()
         model.zero_grad(set_to_none=True)
         yield
-
-
-def _passes(job: Job, phase: str) -> Iterator[tuple[Batch, UpdateCounts]]:
-    """The passes of the first updates, in training's own sizes."""
-    plan, budget = job.plan, PASS_POSITIONS[processes().device.type]
-    batches, at_once = plan.epoch(0), max(1, job.recipe.update_size // job.recipe.batch_size)
-    for first in range(0, len(batches), at_once):
-        update = batches[first : first + at_once]
-        for members in pack(update, plan.store.lengths, budget):
-            masking = None if phase == "causal" else job.masking
-            parts = [make_batch(plan.store, update[i], masking, (plan.seed, 0, first + i)) for i in members]
-            counts = [(b.tokens, masked_count(b.tokens, job.masking.fraction), len(b.rows)) for b in parts]
-            yield join(parts), UpdateCounts(*torch.tensor(np.array(counts, dtype=np.float32)).T)
