@@ -31,9 +31,11 @@ def tried_precision(
     if team.is_main_process:
         with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):
             chosen[0] = choose_precision(
-                team.device, lambda precision: _updates(model, objective_in(precision), job, precision), kept,
+                team.device,
                 job.recipe.precision,
-            )  # fmt: skip
+                lambda precision: _updates(model, objective_in(precision), job, precision),
+                kept,
+            )
     if team.num_processes > 1:
         broadcast_object_list(chosen)
     assert chosen[0] is not None

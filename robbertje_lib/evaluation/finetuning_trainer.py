@@ -224,7 +224,7 @@ def precision(pretrained: PretrainedModel, task: EncodedTask, batch_size: int, k
             model.zero_grad()
             yield
 
-    return choose_precision(device, tried, kept)
+    return choose_precision(device, tried=tried, kept=kept)
 
 
 def _collator(pretrained: PretrainedModel, token_level: bool) -> DataCollator:
