@@ -1,13 +1,14 @@
 """Training beside other work: the `demo` teacher's own updates on an idle machine, and beside one busy process.
 
-The busy process is at nice 19 in a session of its own, as one that is started in another terminal: where the system
-groups processes by session, as Linux desktops do, niceness does not count between sessions. Each turn is a process of
-its own, since GNU OpenMP reads its variables once; the ways take turns, and so do idle and busy.
+The busy process is at nice 19, once in the session of the training, and once in a session of its own, as one that is
+started in another terminal: where the system groups processes by session, as Linux desktops do, niceness does not
+count between sessions, and the two share the cores by halves. Each turn is a process of its own, since GNU OpenMP reads
+its variables once; ways and places take turns.
 
 The default costs too much if it has less than 0.97 of the speed of PyTorch as it is on an idle machine, and does too
-little if it keeps less than 0.6 of that beside the busy process.
+little if it keeps less than 0.6 of that beside the busy process. `--spins` measures other values than the default, to choose by.
 
-Run: python -m tests.benchmarks.bench_sharing [--seconds 5] [--rounds 3] [--output bench_sharing.json]
+Run: python -m tests.benchmarks.bench_sharing [--spins 1000 10000] [--seconds 5] [--rounds 3] [--output bench_sharing.json]
 """
 
 import argparse
@@ -49,6 +50,7 @@ WAYS = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
+PLACES = ("idle", "busy", "busy in its own session")
 BUSY = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
 
 
@@ -98,8 +100,8 @@ def _speed(model: PreTrainedModel, objective: LanguageModelling, job: Job, secon
 
 
 @contextmanager
-def busy_process() -> Iterator[None]:
-    process = subprocess.Popen(BUSY, start_new_session=True)
+def busy_process(own_session: bool) -> Iterator[None]:
+    process = subprocess.Popen(BUSY, start_new_session=own_session)
     try:
         yield
     finally:
@@ -107,15 +109,12 @@ def busy_process() -> Iterator[None]:
         process.wait()
 
 
-def turn(way: str, busy: bool, seconds: float) -> float:
-    """Tokens per second in a process of its own."""
+def turn(settings: dict[str, str], place: str, seconds: float) -> float:
+    """Tokens per second in a process of its own, which has the settings."""
     environment = {k: v for k, v in os.environ.items() if k not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
     command = [sys.executable, "-m", "tests.benchmarks.bench_sharing", "--child", "--seconds", str(seconds)]
-    with busy_process() if busy else nullcontext():
-        # In a session of its own as well, or both would share what the system gives to one.
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment | WAYS[way], start_new_session=True
-        )
+    with nullcontext() if place == "idle" else busy_process(place != "busy"):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | settings)
     if done.returncode:
         sys.exit(f"error: a measurement failed\n{done.stderr}")
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -125,18 +124,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="a turn")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--spins", type=int, nargs="*", default=[], help="further values of GOMP_SPINCOUNT")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=Path("bench_sharing.json"))
     a = parser.parse_args()
     if a.child:
         measure_one(a.seconds)
         return
-    places = list(itertools.product(WAYS, (False, True)))
-    rates: dict[tuple[str, bool], list[float]] = {place: [] for place in places}
-    for _ in range(a.rounds):
-        for place in places:
-            rates[place].append(turn(*place, a.seconds))
-    idle = median(rates["as PyTorch comes", False])
+    ways = WAYS | {f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in a.spins}
+    rates: dict[str, dict[str, list[float]]] = {way: {place: [] for place in PLACES} for way in ways}
+    for _, (way, settings), place in itertools.product(range(a.rounds), ways.items(), PLACES):
+        rates[way][place].append(turn(settings, place, a.seconds))
+    idle = median(rates["as PyTorch comes"]["idle"])
+    shares = {way: {place: median(of_way[place]) / idle for place in PLACES} for way, of_way in rates.items()}
     result: dict[str, Any] = {
         "benchmark": "sharing",
         "machine": platform.processor() or platform.machine(),
@@ -144,17 +144,13 @@ def main() -> None:
         "load_average": os.getloadavg()[0],
         "rounds": a.rounds,
         "default": {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ},
-        "ways": {},
+        "tokens_per_second": rates,
+        "share_of_idle": shares,
     }
-    print(f"{'tokens/s':18}{'idle':>10}{'busy':>10}   share of PyTorch's idle speed")
-    for way in WAYS:
-        medians = [median(rates[way, busy]) for busy in (False, True)]
-        shares = [m / idle for m in medians]
-        result["ways"][way] = {
-            "tokens_per_second": {"idle": rates[way, False], "busy": rates[way, True]},
-            "share_of_idle": dict(zip(("idle", "busy"), shares, strict=True)),
-        }
-        print(f"{way:18}{medians[0]:10,.0f}{medians[1]:10,.0f}   {shares[0]:.2f} idle, {shares[1]:.2f} busy")
+    print(f"{'real tokens/s':18}" + "".join(f"{place:>26}" for place in PLACES))
+    for way, of_way in rates.items():
+        cells = (f"{median(of_way[place]):,.0f} ({shares[way][place]:.2f})" for place in PLACES)
+        print(f"{way:18}" + "".join(f"{cell:>26}" for cell in cells))
     a.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
