@@ -59,21 +59,8 @@ class TrainingSession:
         text, tokenizer and precision, by the name of each. kind: models of one kind have one precision throughout the
         run; what was found fastest is kept under this name.
         """
-        paths, recipe = self.run.paths, without_epochs(self.recipe, store)
-        common = {"seed": str(self.seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
-        counts = store.counts(model.config.vocab_size) if recipe.masking == "smoothed" else None
-        job = Job(
-            name=self.name,
-            plan=Plan(store, recipe.batching, recipe.batch_size, self.seed, recipe.order),
-            masking=Masking(self.tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
-            recipe=recipe,
-            held_out=HeldOut(paths.held_out, self.tokenizer, self.run.profile.seed),
-            checkpoints=paths.checkpoints(self.name),
-            fingerprint={**decided_by, **common},
-            precision=Precision("fp32"),
-            checkpoint_seconds=self.checkpoint_seconds,
-            show=self.show,
-        )
+        paths = self.run.paths
+        job = self._job(model.config.vocab_size, store, decided_by)
         precision = tried_precision(model, objective_in, job, paths.choice(kind))
         if processes().is_main_process:
             print(f"{self.name}: {precision.name}, because {precision.reason}", flush=True)
@@ -95,6 +82,24 @@ class TrainingSession:
             peak_rss_bytes=peak_memory(),
             curve=state.curve,
             held_out_curve=state.held_out_curve,
+        )
+
+    def _job(self, vocabulary: int, store: TokenStore, decided_by: dict[str, str]) -> Job:
+        """Everything about the training but its precision."""
+        paths, recipe = self.run.paths, without_epochs(self.recipe, store)
+        common = {"seed": str(self.seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
+        counts = store.counts(vocabulary) if recipe.masking == "smoothed" else None
+        return Job(
+            name=self.name,
+            plan=Plan(store, recipe.batching, recipe.batch_size, self.seed, recipe.order),
+            masking=Masking(self.tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
+            recipe=recipe,
+            held_out=HeldOut(paths.held_out, self.tokenizer, self.run.profile.seed),
+            checkpoints=paths.checkpoints(self.name),
+            fingerprint={**decided_by, **common},
+            precision=Precision("fp32"),
+            checkpoint_seconds=self.checkpoint_seconds,
+            show=self.show,
         )
 
     def finish(self, model: PreTrainedModel, result: TrainingResult) -> None:
