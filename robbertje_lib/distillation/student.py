@@ -24,7 +24,7 @@ from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Profile, Recipe, Student
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.devices import processes
+from robbertje_lib.models.devices import Precision, processes
 from robbertje_lib.models.shapes import build_student, freeze, hidden_states, load_teacher, ready_for, weights_digest
 
 
@@ -132,16 +132,17 @@ def distil(run: Run, model: str, checkpoint_seconds: float = 60.0, show: Show | 
     folder, tokenizer = run.paths.corpus(settings.selection, settings.arm), session.tokenizer
     store = TokenStore(folder, recipe.minimum_tokens, tokenizer.unk_token_id)
     device = processes().device
-    outcome = session.train(
-        student,
-        Distillation(
-            freeze(ready_for(teacher, device), session.precision.dtype),
-            recipe,
-            pair_ids(recipe.equal_pairs, tokenizer, device),
-        ),
-        store,
-        decided_by,
-    )
+    equal_pairs = pair_ids(recipe.equal_pairs, tokenizer, device)
+
+    del teacher  # from here on there are only frozen copies: one, and two while the precision is chosen
+
+    def objective_in(precision: Precision) -> Distillation:
+        own = ready_for(load_teacher(profile.teacher, run.paths.model("teacher")), device)
+        return Distillation(freeze(own, precision.dtype), recipe, equal_pairs)
+
+    # Replicates and arms differ by their text and seed, and must not differ by their number type.
+    kind = f"students-{settings.shape}-{settings.recipe}"
+    outcome = session.train(student, objective_in, store, decided_by, kind)
     result = DistillationResult(
         student=model,
         seed=session.seed,

@@ -62,9 +62,10 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
     model = build_teacher(settings, session.tokenizer, session.seed)
     outcome = session.train(
         model,
-        LanguageModelling(settings.causal_share),
+        lambda precision: LanguageModelling(settings.causal_share),
         store,
         {"teacher": settings.model_dump_json()},
+        kind="teacher",
     )
     result = TeacherResult(settings=settings, **dict(outcome))
     session.finish(model, result)

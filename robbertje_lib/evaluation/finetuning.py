@@ -53,6 +53,7 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
     # Lengths in tokens are the first model's where no model answers.
     baselines = list(_score_baselines(data, subsets, contenders[0].task))
     grid = _Grid(run, data, contenders, seeds, subsets)
+    print(f"{task_name}: {grid.precision.name}, because {grid.precision.reason}", flush=True)
     finished = [done for contender in contenders for done in grid.fine_tune(contender)]
     scores = TaskScores(
         task=task_name,
@@ -66,7 +67,7 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
         # A control reads what its model reads.
         truncated={c.name: c.task.counts() for c in contenders if not c.pretrained.random},
         extra_metrics={c.name: c.zero_shot.metrics for c in contenders if c.zero_shot and c.zero_shot.metrics},
-        precision=precision(),
+        precision=grid.precision.name,
         runs=[scored for scored, _ in finished],
     )
     untuned = [(c.task, ZERO_SHOT + c.name, c.zero_shot.answers) for c in contenders if c.zero_shot]
@@ -132,6 +133,8 @@ class _Grid:
     ) -> None:
         self.run, self.task, self.metric = run, data.task.name, data.task.metric
         self.folder = run.paths.checkpoints(f"finetuning-{self.task}")
+        first, kept = contenders[0], run.paths.choice(f"finetuning-{self.task}")
+        self.precision = precision(first.pretrained, first.task, run.profile.finetuning.batch_size, kept)
         self.draws = draw_hyper_parameters(run.profile.finetuning, run.profile.seed)
         self.seeds = {c.name: list(seeds) or run.profile.finetuning_seeds(c.name) for c in contenders}
         self.subsets = subsets
@@ -162,13 +165,15 @@ class _Grid:
         self, contender: Contender, hyper: HyperParameters, seed: int, size: int, tests: Sequence[str]
     ) -> Outcome:
         rows = self.subsets[size]
-        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests)
+        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests, self.precision.name)
         names = {"task": self.task, "key": f"{contender.name.replace('/', '--')}-{size}-{seed}-{digest[:16]}"}
         kept = Outcome.exists(self.run, **names)
         if kept:
             outcome = Outcome.read(self.run, **names)
         else:
-            outcome = fine_tune(contender.pretrained, contender.task, hyper, seed, rows, tests)
+            outcome = fine_tune(
+                contender.pretrained, contender.task, hyper, seed, rows, tests, precision=self.precision
+            )
             outcome.write(self.run, **names)
         self.done, self.trained = self.done + 1, self.trained + (not kept)
         passed = time.monotonic() - self.started

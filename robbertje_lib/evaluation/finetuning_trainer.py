@@ -7,9 +7,10 @@ end. A run that is scored once, at its end, writes nothing.
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    DataCollator,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -37,7 +39,7 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.base import ResultFile
 from robbertje_lib.experiment.results.finetuning import HyperParameters
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.devices import choose_precision
+from robbertje_lib.models.devices import Precision, choose_precision
 from robbertje_lib.models.length_batches import by_length
 from robbertje_lib.models.quiet import quiet
 from robbertje_lib.tasks import TaskData
@@ -51,6 +53,8 @@ DROPOUT = (
 )
 WARMUP = 0.06  # share of the updates, as RobBERT's die/dat recipe
 EVALUATION_BATCH = 64
+FLOAT32 = Precision("fp32")
+TRIED_BATCHES = 8  # in turn, while the precision is chosen
 
 Prediction = str | list[str]
 
@@ -140,6 +144,7 @@ def fine_tune(
     seed: int,
     rows: Sequence[int],
     tests: Sequence[str],
+    precision: Precision = FLOAT32,
 ) -> Outcome:
     """Train on the given rows of the training split, keep the best state by validation and answer the test sets named.
 
@@ -151,7 +156,6 @@ def fine_tune(
     updates = max(1, round(hyper.epochs * math.ceil(batches / hyper.accumulation)))
     token_level = task.data.kind == "token_classification"
     model = build_model(pretrained, token_level, task.data.labels, seed)
-    collator = DataCollatorForTokenClassification if token_level else DataCollatorWithPadding
 
     def validate(scored: EvalPrediction) -> dict[str, float]:
         answers = task.answers("validation", scored.predictions)
@@ -160,10 +164,10 @@ def fine_tune(
     with tempfile.TemporaryDirectory() as folder, quiet():
         trainer = _Trainer(
             model=model,
-            args=_arguments(folder, hyper, updates, seed),
+            args=_arguments(folder, hyper, updates, seed, precision),
             train_dataset=features,
             eval_dataset=task.ordered("validation"),
-            data_collator=collator(pretrained.tokenizer),
+            data_collator=_collator(pretrained, token_level),
             processing_class=pretrained.tokenizer,
             preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
             compute_metrics=validate,
@@ -202,10 +206,30 @@ def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence
         raise UserError(f"{what}; train it first or check its name") from None
 
 
-@cache
-def precision() -> str:
-    """`bf16` or `fp32`: whichever is faster on this machine."""
-    return choose_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu")).name
+def precision(pretrained: PretrainedModel, task: EncodedTask, batch_size: int, kept: Path | None = None) -> Precision:
+    """The precision of all fine-tuning on a task, by `choose_precision`: tried on one model and its first batches.
+
+    `kept`: the file that keeps the choice. Every run seeds its generators anew, so that none sees of a trial.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def tried(precision: Precision) -> Iterator[None]:
+        token_level = task.data.kind == "token_classification"
+        model = build_model(pretrained, token_level, task.data.labels, seed=0).train()
+        features, collate = task.sets["train"].features, _collator(pretrained, token_level)
+        for at in cycle(range(0, min(len(features), TRIED_BATCHES * batch_size), batch_size)):
+            with precision.autocast(device):
+                loss = model(**collate(features[at : at + batch_size])).loss
+            loss.backward()
+            model.zero_grad()
+            yield
+
+    return choose_precision(device, tried=tried, kept=kept)
+
+
+def _collator(pretrained: PretrainedModel, token_level: bool) -> DataCollator:
+    family = DataCollatorForTokenClassification if token_level else DataCollatorWithPadding
+    return family(pretrained.tokenizer)
 
 
 class _Trainer(Trainer):
@@ -214,7 +238,7 @@ class _Trainer(Trainer):
         return SequentialSampler(eval_dataset)
 
 
-def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int) -> TrainingArguments:
+def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int, precision: Precision) -> TrainingArguments:
     several = hyper.evaluations > 1  # with one, at the end, the last state is the best
     return TrainingArguments(
         output_dir=folder,
@@ -227,7 +251,7 @@ def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int) -> 
         warmup_steps=round(WARMUP * updates),
         lr_scheduler_type="linear",
         train_sampling_strategy="group_by_length",
-        bf16=precision() == "bf16",
+        bf16=precision.name == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         data_seed=seed,

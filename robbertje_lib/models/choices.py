@@ -53,8 +53,12 @@ def fastest(options: Mapping[str, Callable[[], object]], kept: Path | None = Non
         return Choice(name=names[0], reason="there is no other way here")
     shares = _shares_of_first(options)
     rival = min(names[1:], key=lambda name: shares[name])
-    chosen = rival if shares[rival] * gain <= 1 else names[0]
-    choice = Choice(name=chosen, reason=f"{rival} takes {_told(shares[rival])} {names[0]}'s time")
+    share, taken = shares[rival], shares[rival] * gain <= 1
+    told = f"1/{1 / share:.2f} of" if share < 1 else f"{share:.2f} times"
+    reason = f"{rival} takes {told} {names[0]}'s time"
+    if share < 1 and not taken:
+        reason += f", and no less than 1/{gain:.2f}"
+    choice = Choice(name=rival if taken else names[0], reason=reason)
     return _keep(kept, choice) if kept else choice
 
 
@@ -89,10 +93,6 @@ def _shares_of_first(options: Mapping[str, Callable[[], object]]) -> dict[str, f
             own / of_first for own, of_first in zip(seconds[name][turns], seconds[first][turns], strict=True)
         )
     return shares
-
-
-def _told(share: float) -> str:
-    return f"1/{1 / share:.2g} of" if share < 1 else f"{share:.2g} times"
 
 
 def _keep(kept: Path, choice: Choice) -> Choice:
