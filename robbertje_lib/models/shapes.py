@@ -21,6 +21,7 @@ from transformers import (
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, Recipe, Shape, TeacherTraining
+from robbertje_lib.models.compiled import compile_layers
 from robbertje_lib.models.quiet import quiet
 
 
@@ -128,13 +129,13 @@ def hidden_states(
 
 
 def ready_for(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """`model` on `device`, with the attention that is fastest there.
+    """`model` on `device`, with the attention that is fastest there, and compiled layers where they pay.
 
     On CPUs that is the plain one: the backward pass of PyTorch's fused attention takes 1.45 times as long in all
     for lines of 32 to 64 tokens (6 layers, 256 wide, bf16).
     """
     model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
-    return model.to(device)
+    return compile_layers(model.to(device), device)
 
 
 def freeze(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
