@@ -51,17 +51,18 @@ def distillation_loss(
     the cosine of last hidden states over all real tokens. `counts` are what sums are divided by, and default to
     those of the whole pass, which is `batchmean` over its positions. `equal_pairs`: see `losses.head_losses`.
     """
-    positions = torch.cat([batch.masked, batch.unmasked])  # masked first, so that they form a slice
     if counts is None:
-        joined = int(batch.origin.max()) + 1
         sizes = torch.tensor([batch.tokens, len(batch.masked), len(batch.rows)], device=batch.origin.device)
-        counts = UpdateCounts(*sizes[:, None].expand(-1, joined))
-    of_token, of_masked = 1 / counts.tokens[batch.origin], 1 / counts.masked[batch.origin[: len(batch.masked)]]
+        counts = UpdateCounts(*sizes[:, None].expand(-1, batch.joined))
+    of_token = (1 / counts.tokens).index_select(0, batch.origin)
+    of_masked = (1 / counts.masked).index_select(0, batch.origin[: len(batch.masked)])
     kl_shares = of_masked if recipe.kl_positions == "masked" else of_token
     predicted = len(kl_shares)
-    own = hidden_states(student, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
+    # Masked first, so that they form a slice.
+    positions = torch.cat([batch.masked, batch.unmasked])
+    own = hidden_states(student, batch.input_ids, batch.packing).index_select(0, positions)
     with torch.no_grad():
-        aim = hidden_states(teacher, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
+        aim = hidden_states(teacher, batch.input_ids, batch.packing).index_select(0, positions)
         teacher_head = head_of(teacher, aim[:predicted])
     heads = head_losses(
         head_of(student, own[:predicted]),

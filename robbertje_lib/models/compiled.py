@@ -20,8 +20,12 @@ F = TypeVar("F", bound=Callable)
 
 
 def compile_layers(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """Have `model` run its layers compiled if its `device` has a backend; weights, their names and `forward` stay."""
-    if backend := BACKEND[device.type]:
+    """Have `model` run its layers compiled if its `device` has a backend; weights, their names and `forward` stay.
+
+    Not on a GPU without a kernel for packed attention (before Ampere): there attention breaks each layer in many graphs.
+    """
+    backend = BACKEND[device.type]
+    if backend and (device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)):
         for layer in model.base_model.encoder.layer:
             layer.compile(**_options(backend))
     return model
@@ -40,7 +44,7 @@ def _graph(function: F, backend: str) -> F:
 
 def _options(backend: str) -> dict[str, object]:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
-    options: dict[str, object] = {"backend": backend, "dynamic": True, "fullgraph": True}
+    options: dict[str, object] = {"backend": backend, "dynamic": True}
     if backend == "inductor":
         # Kernels chosen by timing could add up in another order in the next process.
         options["options"] = {"deterministic": True}

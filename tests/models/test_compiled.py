@@ -1,21 +1,26 @@
 """Compiled layers and head give what plain ones give, from few graphs, each whole."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel, RobertaConfig
 
 from robbertje_lib.distillation.losses import HeadLosses, head_losses, head_of
 from robbertje_lib.models import compiled
 from robbertje_lib.models.compiled import compile_layers
+from robbertje_lib.models.packed_attention import packing_of
 from robbertje_lib.models.shapes import freeze, hidden_states, random_model
 
 CPU = torch.device("cpu")
-SHAPES = ((4, 20, 3), (1, 33, 0), (7, 40, 0), (3, 64, 1))  # sequences, length, of it padding
+TOWARDS = torch.linspace(-1, 1, 32)  # a direction of hidden states; their sum is that of a LayerNorm's biases
+LENGTHS = ([20, 3, 7, 18], [33], [40] * 5, [64, 63, 5])  # of the sequences of a pass
 
 
 @pytest.fixture
@@ -49,28 +54,63 @@ def _gradients(model: PreTrainedModel, loss: Tensor) -> list[Tensor]:
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def test_compiled_layers_are_the_plain_ones(backend: Any) -> None:
-    plain, student = _model(12), compile_layers(_model(12), CPU)
-    teacher = compile_layers(freeze(_model(12, seed=2), torch.bfloat16), CPU)
+def _plain_flash(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, *rest: Any, scale: float) -> tuple[Tensor]:
+    """What the flash kernel computes, where there is none: (tokens, heads, size)."""
+    *_, dropout, causal, _ = rest
+    assert dropout == 0
+    rows = [
+        scaled_dot_product_attention(*(x[a:b].transpose(0, 1) for x in (q, k, v)), is_causal=causal, scale=scale)
+        for a, b in pairwise(starts.tolist())
+    ]
+    return (torch.cat(rows, dim=1).transpose(0, 1),)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Graphs as the compiler finds them, run with a stand-in for the kernel; how many of its calls each has."""
+    calls: list[int] = []
+
+    def backend(module: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        flash = [n for n in module.graph.nodes if "_flash_attention_forward" in str(n.target)]
+        for node in flash:
+            node.target = _plain_flash
+        calls.append(len(flash))
+        module.recompile()
+        return module.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setitem(compiled.BACKEND, "cpu", backend)
+    yield calls
+    torch._dynamo.reset()
+
+
+def test_compiled_layers_are_the_plain_ones_in_one_graph_each(traced: list[int]) -> None:
+    plain, student = _model(9), compile_layers(_model(9), CPU)
+    teacher = compile_layers(freeze(_model(9, seed=2), torch.bfloat16), CPU)
     assert list(student.state_dict()) == list(plain.state_dict())
-    for training in (True, False):
-        plain.train(training), student.train(training)
-        for sequences, length, padding in SHAPES:
-            ids = torch.randint(4, 50, (sequences, length), generator=torch.Generator().manual_seed(length))
-            mask = torch.ones_like(ids).index_fill(1, torch.arange(length - padding, length), 0) if padding else None
+    for training, causal in ((True, False), (True, True), (False, False)):
+        for model in (plain, student):
+            model.train(training)
+        for lengths in LENGTHS:
+            packing = packing_of(lengths)
+            kernel = replace(packing, flash=True)
+            ids = torch.randint(4, 50, (sum(lengths),), generator=torch.Generator().manual_seed(sum(lengths)))
             with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(training):
-                ours, expected = (hidden_states(model, ids, mask).float() for model in (student, plain))
+                expected = hidden_states(plain, ids, packing, causal).float()
+                ours = hidden_states(student, ids, kernel, causal).float()
                 with torch.no_grad():
-                    hidden_states(teacher, ids, mask)
-            torch.testing.assert_close(ours, expected)
+                    hidden_states(teacher, ids, kernel)
+            torch.testing.assert_close(ours, expected, rtol=0.02, atol=0.05)
             if training:
                 pairs = zip(
-                    _gradients(student, ours.square().sum()), _gradients(plain, expected.square().sum()), strict=True
+                    _gradients(student, ours.mul(TOWARDS).sum()),
+                    _gradients(plain, expected.mul(TOWARDS).sum()),
+                    strict=True,
                 )
                 for a, b in pairs:
-                    torch.testing.assert_close(a, b)
-    # More than the 8 that are usual, and no more for 12 layers than for one.
-    assert 8 < backend.frame_count <= 12
+                    assert (a - b).norm() <= 0.1 * b.norm() + 1e-2
+    # Every graph holds its layer's attention: nothing breaks; and nine layers take no more graphs than one.
+    assert set(traced) == {1} and len(traced) <= 8
 
 
 @pytest.mark.parametrize("distilled", [True, False])
