@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable)
 def compile_layers(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     """Have `model` run its layers compiled if its `device` has a backend; weights, their names and `forward` stay.
 
-    Not on a GPU without a kernel for packed attention (before Ampere): there attention breaks each layer in many graphs.
+    Not on a GPU without a kernel for packed attention (before Ampere): there attention would break each layer.
     """
     backend = BACKEND[device.type]
     if backend and (device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)):

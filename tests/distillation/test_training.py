@@ -40,8 +40,8 @@ def run(tmp_path: Path) -> Run:
 def test_a_resumed_run_equals_an_uninterrupted_one(run: Run, student: str) -> None:
     whole = distil(run, student)
     expected = weights(run, student)
-    for updates in (1, 7, 3):
-        with interrupted_after(updates):
+    for number in (1, 7, 3):
+        with interrupted_after(number):
             distil(run, student, checkpoint_seconds=0.0)
         assert len(list(run.paths.checkpoints(student).iterdir())) <= KEPT_CHECKPOINTS
     resumed = distil(run, student)

@@ -26,7 +26,7 @@ from robbertje_lib.models.devices import Precision
 from tests.support.tiny_run import AS_PUBLISHED, FAST, tiny_run
 
 CPU = torch.device("cpu")
-OBJECTIVE = LanguageModelling(causal_share=0.4, end=2)
+OBJECTIVE = LanguageModelling(causal_share=0.4)
 AT_ONCE = 2
 
 
