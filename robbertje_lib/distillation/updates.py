@@ -10,9 +10,9 @@ import itertools
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,9 +62,7 @@ class Pass(NamedTuple):
 
     def pin_memory(self) -> "Pass":
         """Its tensors in pinned memory, whence they move to a GPU without waiting."""
-        tensors = {f.name: getattr(self.batch, f.name) for f in fields(self.batch)}
-        pinned = {name: value.pin_memory() for name, value in tensors.items() if isinstance(value, Tensor)}
-        return self._replace(batch=replace(self.batch, **pinned), counts=self.counts.pin_memory())
+        return _mapped(self, (Tensor, _Array), lambda value: _tensor(value).pin_memory())
 
     def on(self, device: torch.device) -> tuple[Batch, UpdateCounts]:
         """What an objective takes, on `device`."""
@@ -129,7 +127,7 @@ def updates_ahead(
         maker,
         sampler=asked,
         batch_size=None,
-        collate_fn=_as_made,
+        collate_fn=_to_send if makers else list,
         num_workers=makers,
         # A fork shares the store's memory map and lengths with its parent.
         multiprocessing_context="fork" if makers else None,
@@ -138,11 +136,34 @@ def updates_ahead(
         generator=torch.Generator(),  # it draws a seed for workers, which nothing here uses
     )
     for passes, update in zip(loader, told, strict=True):
-        yield update, passes
+        yield update, _mapped(passes, _Array, _tensor)
 
 
-def _as_made(passes: list[Pass]) -> list[Pass]:
-    return passes
+@dataclass(frozen=True)
+class _Array:
+    """A tensor between processes, by value: one in shared memory takes an open file, of which few are allowed."""
+
+    values: NDArray[Any]
+
+
+def _to_send(passes: list[Pass]) -> list[Pass]:
+    return _mapped(passes, Tensor, lambda tensor: _Array(tensor.numpy()))
+
+
+def _tensor(value: Tensor | _Array) -> Tensor:
+    return torch.from_numpy(value.values) if isinstance(value, _Array) else value
+
+
+def _mapped(value: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:
+    """`value` with all in it that is of `kind` changed."""
+    if isinstance(value, kind):
+        return change(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _mapped(getattr(value, f.name), kind, change) for f in fields(value)})
+    if isinstance(value, list | tuple):
+        changed = [_mapped(item, kind, change) for item in value]
+        return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)
+    return value
 
 
 def _end_with_parent(parent: int, _: int) -> None:

@@ -153,6 +153,7 @@ def _flash(
     )[0]
 
 
+@torch.compiler.disable  # a graph would hold for one list of blocks only
 def _on_grid(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, dropout: float, causal: bool
 ) -> Tensor:

@@ -21,6 +21,7 @@ from transformers import (
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, Recipe, Shape, TeacherTraining
+from robbertje_lib.models.compiled import compile_layers
 from robbertje_lib.models.packed_attention import PACKED, Packing
 from robbertje_lib.models.quiet import quiet
 
@@ -124,9 +125,9 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, packing: Packing, c
 
 
 def ready_for(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """`model` on `device`, with attention that keeps to each sequence of a row."""
+    """`model` on `device`, with attention that keeps to each sequence of a row; its layers compiled where that pays."""
     model.set_attn_implementation(PACKED)
-    return model.to(device)
+    return compile_layers(model.to(device), device)
 
 
 def freeze(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

@@ -36,6 +36,7 @@ from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.paths import recorded_name
 from robbertje_lib.experiment.profile import Profile, load_profile
 from robbertje_lib.experiment.results.record import RunRecord
+from robbertje_lib.workflow.gpus import own_gpu
 from robbertje_lib.workflow.processes import PeakMemory, die_with_parent, project_environment
 from robbertje_lib.workflow.stage_call import StageCall
 from robbertje_lib.workflow.take_over import Ingredients, take_over
@@ -337,11 +338,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason = paths.failed_reason(call.run, call.stage)
     reason.unlink(missing_ok=True)
     try:
-        run_notebook(
-            call.notebook, call.executed, parse_parameters(call.parameters, call.notebook), record=call.record,
-            inputs=call.inputs, outputs=call.outputs, modules=call.modules, settings=call.settings,
-            threads=call.threads,
-        )  # fmt: skip
+        with own_gpu(call.run / "gpus") if call.gpus else contextlib.nullcontext():
+            run_notebook(
+                call.notebook, call.executed, parse_parameters(call.parameters, call.notebook), record=call.record,
+                inputs=call.inputs, outputs=call.outputs, modules=call.modules, settings=call.settings,
+                threads=call.threads,
+            )  # fmt: skip
     except (UserError, NotebookError) as error:
         return _report(error, reason)
     except OSError as error:  # the executed notebook or the record could not be written
