@@ -5,6 +5,9 @@ per size of the training split and seed; only these last runs read the test spli
 get the same draws. The search is made once for a student, with its first replicate on the largest size: replicates
 share its choice, as they differ by chance alone.
 
+A run that stays at chance (`evaluation.chance`) is started again, by the same rule for every model, control, size and
+seed, which asks the validation split alone. A trial of the search is not: to fail is to be passed over.
+
 Controls (`evaluation.contenders`) are fine-tuned like the models, with a search of their own. Baselines without a
 network (`evaluation.baselines`) learn from the same examples. Each finished run is kept until the whole grid is done,
 so that an interrupted grid goes on where it stopped.
@@ -137,6 +140,8 @@ class _Grid:
         self.precision = precision(first.pretrained, first.task, run.profile.finetuning.batch_size, kept)
         self.draws = draw_hyper_parameters(run.profile.finetuning, run.profile.seed)
         self.seeds = {c.name: list(seeds) or run.profile.finetuning_seeds(c.name) for c in contenders}
+        self.restarts = run.profile.finetuning.restarts
+        self.in_vain: set[tuple[str, int]] = set()  # group and size of a run that no restart helped
         self.subsets = subsets
         self.tests = {size: list(data.tests(further=size == max(subsets))) for size in subsets}
         several = len(self.draws) > 1
@@ -164,28 +169,38 @@ class _Grid:
     def _outcome(
         self, contender: Contender, hyper: HyperParameters, seed: int, size: int, tests: Sequence[str]
     ) -> Outcome:
-        rows = self.subsets[size]
-        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests, self.precision.name)
+        rows, place = self.subsets[size], (contender.group, size)
+        # A model that cannot learn from so few examples is found once, not once a seed.
+        restarts = self.restarts if tests and place not in self.in_vain else 0
+        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests, restarts, self.precision.name)
         names = {"task": self.task, "key": f"{contender.name.replace('/', '--')}-{size}-{seed}-{digest[:16]}"}
         kept = Outcome.exists(self.run, **names)
         if kept:
             outcome = Outcome.read(self.run, **names)
         else:
             outcome = fine_tune(
-                contender.pretrained, contender.task, hyper, seed, rows, tests, precision=self.precision
+                contender.pretrained, contender.task, hyper, seed, rows, tests, restarts, self.precision
             )
             outcome.write(self.run, **names)
+        if outcome.at_chance and restarts:
+            self.in_vain.add(place)
         self.done, self.trained = self.done + 1, self.trained + (not kept)
         passed = time.monotonic() - self.started
         left = passed / max(self.trained, 1) * (self.total - self.done)
         what = f"seed {seed}" if tests else f"trial at {hyper.learning_rate:.1e}"
         print(
             f"{self.task} {self.done}/{self.total}  {contender.name} on {size:,}, {what}: "
-            f"validation {self.metric} {outcome.validation:.3f}{' (kept from before)' if kept else ''}  "
+            f"validation {self.metric} {outcome.validation:.3f}{_told(outcome, kept)}  "
             f"{duration(passed)} so far, about {duration(left)} left",
             flush=True,
         )
         return outcome
+
+
+def _told(outcome: Outcome, kept: bool) -> str:
+    again = f", started again {outcome.restarts} {'time' if outcome.restarts == 1 else 'times'}"
+    still = ", at chance" if outcome.at_chance else ""
+    return f"{again if outcome.restarts else ''}{still}{' (kept from before)' if kept else ''}"
 
 
 def _score_baselines(
@@ -228,6 +243,8 @@ def _tested(
         further=scores,
         updates=outcome.updates,
         seconds=outcome.seconds,
+        restarts=outcome.restarts,
+        at_chance=outcome.at_chance,
     )
     return scored, _predictions(task, contender.name, seed, size, outcome.answers)
 

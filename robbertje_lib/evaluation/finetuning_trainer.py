@@ -1,13 +1,15 @@
 """One fine-tuning run: a pre-trained model or a control, a new head, the transformers `Trainer`, predictions.
 
 The Trainer keeps the state that scored best on the validation split, on disk while it trains, and puts it back at the
-end. A run that is scored once, at its end, writes nothing.
+end. A run that is scored once, at its end, writes nothing. A run that stays at chance is started again.
 """
 
+import gc
 import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle
@@ -35,7 +37,9 @@ from transformers import (
     set_seed,
 )
 
+from robbertje_lib.evaluation.chance import above_chance
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import derived_seed
 from robbertje_lib.experiment.results.base import ResultFile
 from robbertje_lib.experiment.results.finetuning import HyperParameters
 from robbertje_lib.experiment.run import Run
@@ -66,8 +70,10 @@ class Outcome(ResultFile):
 
     validation: float  # the task's metric
     answers: dict[str, list[Prediction]]  # test set -> a row each; empty where none was read
-    seconds: float
+    seconds: float  # of training, in the attempt that is kept
     updates: int
+    restarts: int  # attempts after the first
+    at_chance: bool  # whether the attempt that is kept stayed there
 
     @classmethod
     def path(cls, run: Run, **names: str) -> Path:
@@ -137,6 +143,35 @@ class EncodedTask:
         return {name: dict(encoded.counts) for name, encoded in self.sets.items()}
 
 
+@dataclass
+class _Attempt:
+    """A model once it is trained, which can be asked."""
+
+    trainer: Trainer
+    task: EncodedTask
+    validation: float
+    at_chance: bool
+    seconds: float
+
+    def answers(self, name: str) -> list[Prediction]:
+        return self.task.answers(name, self.trainer.predict(self.task.ordered(name)).predictions)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """What is there already is not looked through by the garbage collector, which accelerate calls in every run.
+
+    For a small model, that is a third of the time of a run.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()  # what the run left behind, and nothing else
+        gc.unfreeze()
+
+
+@_frozen()
 def fine_tune(
     pretrained: PretrainedModel,
     task: EncodedTask,
@@ -144,26 +179,56 @@ def fine_tune(
     seed: int,
     rows: Sequence[int],
     tests: Sequence[str],
+    restarts: int = 0,
     precision: Precision = FLOAT32,
 ) -> Outcome:
     """Train on the given rows of the training split, keep the best state by validation and answer the test sets named.
 
     The head's weights (a control's weights altogether), dropout and the order of examples follow from `seed` (the
-    Trainer seeds the global generators; nothing else here draws from them).
+    Trainer seeds the global generators; nothing else here draws from them). A run that stays at chance is started
+    again, at most `restarts` times, with seeds that follow from this one. The first attempt that leaves it is kept, or
+    the best on the validation split where none does; only what is kept reads a test set.
     """
+    with quiet():
+        best, again = _attempt(pretrained, task, hyper, seed, rows, precision), 0
+        while best.at_chance and again < restarts:
+            again += 1
+            other = _attempt(pretrained, task, hyper, derived_seed(seed, "restart", again), rows, precision)
+            best = max(best, other, key=lambda attempt: (not attempt.at_chance, attempt.validation))
+        return Outcome(
+            validation=best.validation,
+            answers={name: best.answers(name) for name in tests},
+            seconds=best.seconds,
+            updates=best.trainer.state.global_step,
+            restarts=again,
+            at_chance=best.at_chance,
+        )
+
+
+def _attempt(
+    pretrained: PretrainedModel,
+    task: EncodedTask,
+    hyper: HyperParameters,
+    seed: int,
+    rows: Sequence[int],
+    precision: Precision,
+) -> _Attempt:
     features = task.training(rows)
     batches = math.ceil(len(features) / hyper.batch_size)
     updates = max(1, round(hyper.epochs * math.ceil(batches / hyper.accumulation)))
     token_level = task.data.kind == "token_classification"
-    model = build_model(pretrained, token_level, task.data.labels, seed)
+    outside = task.data.labels.index("O") if task.data.task.metric == "f1" and "O" in task.data.labels else None
+    evaluations: list[tuple[float, bool]] = []  # score, and whether it is above chance
 
     def validate(scored: EvalPrediction) -> dict[str, float]:
         answers = task.answers("validation", scored.predictions)
-        return {"score": task_score(task.data.task.metric, task.gold["validation"], answers)}
+        score = task_score(task.data.task.metric, task.gold["validation"], answers)
+        evaluations.append((score, above_chance(scored.predictions, scored.label_ids, outside)))
+        return {"score": score}
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder:
         trainer = _Trainer(
-            model=model,
+            model=build_model(pretrained, token_level, task.data.labels, seed),
             args=_arguments(folder, hyper, updates, seed, precision),
             train_dataset=features,
             eval_dataset=task.ordered("validation"),
@@ -177,10 +242,10 @@ def fine_tune(
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
-        best = trainer.state.best_metric
-        trainer.compute_metrics = None  # which knows the validation split only
-        answers = {name: task.answers(name, trainer.predict(task.ordered(name)).predictions) for name in tests}
-        return Outcome(validation=best, answers=answers, seconds=seconds, updates=trainer.state.global_step)
+    trainer.compute_metrics = None  # which knows the validation split only
+    # The first of equals is the state that the Trainer kept.
+    validation, left_chance = max(evaluations, key=lambda entry: entry[0])
+    return _Attempt(trainer, task, validation, not left_chance, seconds)
 
 
 def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence[str], seed: int) -> PreTrainedModel:
