@@ -28,6 +28,7 @@ from robbertje_lib.distillation.job import (
     save_checkpoint,
     saved_checkpoints,
 )
+from robbertje_lib.experiment import heartbeat
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import Recipe
 from robbertje_lib.experiment.results.training import CurvePoint, HeldOutPoint
@@ -238,6 +239,7 @@ class Watch:
         s, share = self.state, self.state.share(self.job.recipe)
         self.logged = time.monotonic()
         left = (self.logged - self.started) * (1 - share) / max(share - self.first_share, 1e-9)
+        heartbeat.tell(share, left)
         parts = " ".join(f"{part} {value:.3f}" for part, value in losses.items())
         held_out = f" held-out {s.held_out_curve[-1].loss:.3f}" if s.held_out_curve else ""
         # Short, so that a notebook shows it on one line.

@@ -111,7 +111,7 @@ def alone(run: Run) -> Iterator[None]:
 def _sweep(run: Run) -> None:
     """Remove what a killed process left half-written; nothing else uses these names, and nobody else runs."""
     for folder in (run.paths.run, run.paths.figures):
-        for pattern in (".*.tmp", ".*.running.ipynb"):
+        for pattern in (".*.tmp", ".*.running.ipynb", ".*.heartbeat"):
             for leftover in list(folder.rglob(pattern)):
                 artefacts.remove(leftover)
 
