@@ -1,5 +1,7 @@
 """What the arms differ in before anything is trained: how long their sequences are."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from robbertje_lib.experiment.results.corpus import ArmResult, LengthHistogram
@@ -42,7 +44,7 @@ def _bins(histograms: list[LengthHistogram]) -> list[str]:
     counts = np.array([histogram.counts for histogram in histograms])
     common = np.flatnonzero((100 * counts / counts.sum(axis=1, keepdims=True) >= RARE).any(axis=0))[-1] + 1
     edges = histograms[0].edges
-    names = [f"{low} to {high - 1}" for low, high in zip(edges, edges[1:], strict=False)][:common]
+    names = [f"{low} to {high - 1}" for low, high in pairwise(edges)][:common]
     return [*names, f"{edges[common]} and more"] if counts[:, common:].any() else names
 
 
