@@ -106,14 +106,15 @@ def _from_records(run: Run, stage: str, parts: Sequence[Part], past: Sequence[_P
 
 
 def _times(ratio: float) -> str:
-    if ratio >= 9.95:
+    if ratio >= 9.5:
         return f"{ratio:,.0f} times"
     return f"{ratio:.1f} times" if ratio >= 1 else f"{ratio:.2g} of"
 
 
 def _past(runs: Path) -> list[_Past]:
     """What ran on this machine, of every run below the output root, but what was taken over."""
-    machine, past = _machine(hardware()), []
+    machine, past = _machine(hardware()), list[_Past]()
+    profiles: dict[str | None, Amounts | None] = {}
     for folder in sorted(runs.glob("*/records")):
         try:
             records = read_records(folder.parent)
@@ -122,17 +123,26 @@ def _past(runs: Path) -> list[_Past]:
         for record in records.values():
             if record.profile is None or record.taken_from or _machine(record.hardware) != machine:
                 continue
-            if parts := _parts(record):
+            if record.profile_digest not in profiles:
+                profiles[record.profile_digest] = _amounts(record)
+            if parts := _parts(profiles[record.profile_digest], record.stage):
                 past.append(_Past(folder.parent.name, record, parts))
     return past
 
 
-def _parts(record: RunRecord) -> list[Part]:
-    """The work of a stage that ran; none where its profile is of another time, and can no longer be read."""
+def _amounts(record: RunRecord) -> Amounts | None:
+    """None where the profile of a record is of another time, and can no longer be read."""
     try:
-        parts = Amounts(Profile.model_validate(record.profile)).of(record.stage)
-        return parts if sum(part.seconds for part in parts) else []
-    except (ValueError, KeyError, UnknownWork):
+        return Amounts(Profile.model_validate(record.profile))
+    except ValueError:
+        return None
+
+
+def _parts(amounts: Amounts | None, stage: str) -> list[Part]:
+    """The work of a stage that ran; none where it cannot be told."""
+    try:
+        return amounts.of(stage) if amounts else []
+    except (KeyError, UnknownWork):
         return []
 
 

@@ -22,7 +22,8 @@ from robbertje_lib.experiment.run import Run
 from robbertje_lib.workflow.amounts import Part
 from robbertje_lib.workflow.processes import project_environment
 
-TIMEOUT = 20.0  # seconds, imports included; a machine that needs them is busy or slow
+MEASUREMENT = "robbertje_lib.workflow.speed_measurement"
+TIMEOUT = 45.0  # seconds, imports included; a machine that needs them is busy or slow
 
 
 class MachineSpeed(BaseModel):
@@ -60,14 +61,7 @@ def machine_speed(run: Run, cores: int, say: Callable[[str], None] = print) -> M
     with tempfile.TemporaryDirectory(prefix="robbertje-") as folder:
         settings, measured = Path(folder) / "settings.json", Path(folder) / "speed.json"
         settings.write_text(run.profile.model_dump_json(), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "robbertje_lib.workflow.speed_measurement",
-            str(settings),
-            str(measured),
-            str(cores),
-        ]
+        command = [sys.executable, "-m", MEASUREMENT, str(settings), str(measured), str(cores)]
         environment = project_environment(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
         try:
             subprocess.run(command, env=environment, check=True, capture_output=True, timeout=TIMEOUT)

@@ -65,7 +65,7 @@ def _total(planned: Sequence[Planned], expected: Mapping[str, Estimate]) -> str:
         return "How long it will take in all is not known."
     if len(known) == len(times):
         return f"In all {about(sum(known))}."
-    return f"In all {about(sum(known))}, and {len(times) - len(known)} stages that have no estimate."
+    return f"In all {about(sum(known))} for {len(known)} of these; the others have no estimate."
 
 
 @dataclass

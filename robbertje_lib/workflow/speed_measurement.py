@@ -42,7 +42,7 @@ from robbertje_lib.workflow.machine_speed import MachineSpeed
 
 SECONDS = 3.0  # to measure in, in all, on the machine where `amounts` was measured
 FEWEST_UPDATES, MOST_UPDATES = 5, 24
-SMALLEST_UPDATE = 256  # tokens
+SMALLEST_UPDATE = 64  # tokens
 BATCH = 16  # examples, in fine-tuning
 KERNEL_SECONDS = 2.5  # of a stage's start, before and after its imports
 NEVER = 1e9  # seconds between two checkpoints
@@ -117,7 +117,7 @@ def _write_text(run: Run, amounts: Amounts) -> PreTrainedTokenizerFast:
     generator = np.random.default_rng(run.profile.seed)
     for store in (run.paths.teacher_text, *(run.paths.corpus(*arm) for arm in run.profile.arms)):
         _write_store(store, _random_lines(3000, sequence, vocabulary, generator))
-    _write_store(run.paths.held_out, _random_lines(8, sequence, vocabulary, generator))
+    _write_store(run.paths.held_out, _random_lines(1, sequence, vocabulary, generator))
     return tokenizer
 
 
