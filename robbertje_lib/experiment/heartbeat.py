@@ -25,7 +25,7 @@ class Heartbeat:
 
 
 @dataclass
-class _Told:
+class Told:
     """What this process has told, and which part of the whole it is at."""
 
     begun: float = 0.0
@@ -35,7 +35,7 @@ class _Told:
     last: float = 1.0
 
 
-_told = _Told()
+_told = Told()
 
 
 def tell(share: float, left: float | None = None) -> None:

@@ -6,6 +6,7 @@ the first time. Where neither is possible a stage has no estimate, and says why.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,18 +63,30 @@ def estimates(
     if unknown:
         asks = any(part.kind != "other" for stage in unknown for part in amounts.of(stage))
         speed = measure(run, cores) if asks else None
-        found |= {stage: _from_speed(amounts.of(stage), speed) for stage in unknown}
+        slowness = _slowness(amounts, speed)
+        found |= {stage: _from_speed(amounts.of(stage), speed, slowness) for stage in unknown}
     return {stage: found[stage] for stage in stages}
 
 
-def _from_speed(parts: Sequence[Part], speed: MachineSpeed | None) -> Estimate:
-    speed = speed or MachineSpeed(start=START, seconds={})
-    times = [speed.of(part) for part in parts]
-    known = [time for time in times if time is not None]
-    if len(known) < len(times):
-        return Estimate(None, "no estimate: this machine was not measured")
-    seconds = speed.start + sum(known)
-    return Estimate(seconds, f"{about(seconds)}, estimated")
+def _from_speed(parts: Sequence[Part], speed: MachineSpeed | None, slowness: float | None) -> Estimate:
+    speed, seconds, how = speed or MachineSpeed(start=START, seconds={}), 0.0, "estimated"
+    for part in parts:
+        time = speed.of(part)
+        if time is None and slowness is None:
+            return Estimate(None, "no estimate: this machine was not measured")
+        if time is None:
+            time, how = part.seconds * (slowness or 1.0), "roughly estimated"
+        seconds += time
+    seconds += speed.start
+    return Estimate(seconds, f"{about(seconds)}, {how}")
+
+
+def _slowness(amounts: Amounts, speed: MachineSpeed | None) -> float | None:
+    """How many times slower than the machine of `amounts` this one is, by what was measured; None where nothing was."""
+    every = [part for stage in amounts.profile.stages for part in amounts.of(stage) if part.kind != "other"]
+    times = [(part, speed.of(part)) for part in every] if speed else []
+    ratios = [seconds / part.seconds for part, seconds in times if seconds is not None and part.seconds]
+    return statistics.median(ratios) if ratios else None
 
 
 def _from_records(run: Run, stage: str, parts: Sequence[Part], past: Sequence[_Past]) -> Estimate | None:

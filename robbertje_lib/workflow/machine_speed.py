@@ -51,7 +51,7 @@ class MachineSpeed(BaseModel):
 def machine_speed(run: Run, cores: int, say: Callable[[str], None] = print) -> MachineSpeed | None:
     """The speed of this machine with the models of a profile, from the last time that it was measured, or measured now.
 
-    Kept below the output root, for this machine, its packages and the profile. None where it could not be measured; why
+    Kept below the output root, for this machine, its packages and the profile, unless other work was in the way. None where it could not be measured; why
     not has been said.
     """
     file = run.paths.root / MachineSpeed.where / f"{_digest(run.profile, cores)}.json"
@@ -76,6 +76,9 @@ def machine_speed(run: Run, cores: int, say: Callable[[str], None] = print) -> M
         speed = _read(measured)
     if speed is None:
         return None
+    if os.getloadavg()[0] > (os.cpu_count() or 1) + 1:
+        say("Other work keeps this machine busy: these estimates are of now, and it is measured again next time.")
+        return speed
     with atomic_path(file) as temporary:
         temporary.write_text(speed.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return speed

@@ -57,20 +57,20 @@ def measure(profile: Profile, folder: Path, cores: int, start: float) -> Iterato
     kinds = amounts.trained_kinds
     each = SECONDS / (1 + len(kinds) + 2 * (1 + len(profile.shapes)))
     run = Run(_shortened(amounts, each, folder), paths.RunPaths("speed", folder))
-    _set_threads(cores)
     tokenizer = _write_text(run, amounts)
     models = _random_models(run, amounts, tokenizer)
     speed = MachineSpeed(start=start, seconds={})
+    _set_threads(max(1, cores // 2))  # the stages that do not train share the machine by halves
+    for name, model in models.items():
+        yield (speed := speed.with_pace(f"score {name}", _scoring(model, tokenizer, profile, each)))
+        yield (speed := speed.with_pace(f"finetune {name}", _finetuning(model.config, profile, each)))
+    _set_threads(cores)
     if isinstance(profile.teacher, TeacherTraining):
         yield (speed := speed.with_pace("train teacher", _training(partial(train_teacher, run), each, run)))
     if kinds:  # random weights do: what students learn does not matter
         save_model(models["teacher"], tokenizer, run.paths.model("teacher"))
     for kind, model in kinds.items():
         yield (speed := speed.with_pace(f"train {kind}", _training(partial(distil, run, model), each, run)))
-    _set_threads(max(1, cores // 2))  # the stages that do not train share the machine by halves
-    for name, model in models.items():
-        yield (speed := speed.with_pace(f"score {name}", _scoring(model, tokenizer, profile, each)))
-        yield (speed := speed.with_pace(f"finetune {name}", _finetuning(model.config, profile, each)))
 
 
 def _set_threads(count: int) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from robbertje_lib.experiment import heartbeat
-from robbertje_lib.experiment.heartbeat import Heartbeat, listen, part, tell
+from robbertje_lib.experiment.heartbeat import Heartbeat, Told, listen, part, tell
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(heartbeat, "_told", type(heartbeat._told)())
+    monkeypatch.setattr("robbertje_lib.experiment.heartbeat._told", Told())
     monkeypatch.setattr(heartbeat, "EVERY", 0.0)
     monkeypatch.setenv(heartbeat.FILE, str(tmp_path / ".20_teacher.heartbeat"))
     return tmp_path / ".20_teacher.heartbeat"

@@ -94,6 +94,15 @@ def test_without_records_amounts_are_multiplied_by_the_speed_of_this_machine() -
     assert seconds and more and more - seconds == pytest.approx(9 * 5_500_000 * 1e-4)
 
 
+def test_a_kind_of_work_that_was_not_measured_is_told_roughly_from_the_others() -> None:
+    demo = open_as(load_profile("demo"))
+    reference = {f"{part.kind} {part.what}": part.reference for part in Amounts(demo.profile).of("50_finetuning-ner")}
+    three = {unit: 3 * seconds for unit, seconds in reference.items() if not unit.startswith("other")}
+    told = estimate(demo, TEACHER, lambda run, cores: MachineSpeed(start=5.0, seconds=three))
+    work = sum(part.seconds for part in Amounts(demo.profile).of(TEACHER))
+    assert told.seconds == pytest.approx(5.0 + 3 * work) and told.words.endswith(", roughly estimated")
+
+
 def test_what_cannot_be_told_says_why() -> None:
     published = load_profile("published")
     told = estimate(open_as(published), "50_finetuning-ner")

@@ -27,6 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(provenance, "_output", lambda *command: None)
+    monkeypatch.setattr("os.getloadavg", lambda: (1.0, 1.0, 1.0))
     return made
 
 
@@ -57,6 +58,14 @@ def test_one_that_was_cut_short_is_used_and_not_kept(
     monkeypatch.setattr(subprocess, "run", cut)
     assert machine_speed(open_run("demo"), 2) == machine_speed(open_run("demo"), 2) == SPEED
     assert len(calls) == 2 and "busy or slow" in capsys.readouterr().out
+
+
+def test_one_of_a_busy_machine_is_not_kept(
+    calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (999.0, 1.0, 1.0))
+    assert machine_speed(open_run("demo"), 2) == machine_speed(open_run("demo"), 2) == SPEED
+    assert len(calls) == 2 and "measured again next time" in capsys.readouterr().out
 
 
 def test_one_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
