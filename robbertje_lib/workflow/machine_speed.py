@@ -51,9 +51,11 @@ class MachineSpeed(BaseModel):
 def machine_speed(run: Run, cores: int, say: Callable[[str], None] = print) -> MachineSpeed | None:
     """The speed of this machine with the models of a profile, from the last time that it was measured, or measured now.
 
-    Kept below the output root, for this machine, its packages and the profile, unless other work was in the way. None where it could not be measured; why
-    not has been said.
+    Kept below the output root, for this machine, its packages and the profile, unless other work was in the way. None
+    where it could not be measured, of which the reason has been said, or must not be: `ROBBERTJE_MEASURE=0`.
     """
+    if os.environ.get("ROBBERTJE_MEASURE") == "0":
+        return None
     file = run.paths.root / MachineSpeed.where / f"{_digest(run.profile, cores)}.json"
     if known := _read(file):
         return known

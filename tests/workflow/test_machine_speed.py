@@ -16,6 +16,11 @@ from robbertje_lib.workflow.speed_measurement import measure
 SPEED = MachineSpeed(start=4.0, seconds={"train teacher": 1e-4})
 
 
+@pytest.fixture(autouse=True)
+def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROBBERTJE_MEASURE")
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What is run in place of the measurement, which writes SPEED."""
@@ -44,6 +49,11 @@ def test_it_is_measured_once_for_a_machine_and_a_profile(
     monkeypatch.setattr(provenance, "hardware", lambda: elsewhere)
     machine_speed(demo, 2)
     assert len(calls) == 4
+
+
+def test_it_can_be_forbidden(calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBBERTJE_MEASURE", "0")
+    assert machine_speed(open_run("demo"), 2) is None and not calls
 
 
 def test_one_that_was_cut_short_is_used_and_not_kept(
