@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-
 os.environ["ROBBERTJE_MEASURE"] = "0"  # a plan would time this machine for seconds, in each of many projects
 
 

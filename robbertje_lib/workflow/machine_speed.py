@@ -23,7 +23,7 @@ from robbertje_lib.workflow.amounts import Part
 from robbertje_lib.workflow.processes import project_environment
 
 MEASUREMENT = "robbertje_lib.workflow.speed_measurement"
-TIMEOUT = 45.0  # seconds, imports included; a machine that needs them is busy or slow
+TIMEOUT = 30.0  # seconds, imports included; a machine that needs them is busy or slow
 
 
 class MachineSpeed(BaseModel):
