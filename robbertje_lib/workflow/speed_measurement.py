@@ -10,7 +10,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -31,16 +31,16 @@ from robbertje_lib.distillation.teacher import train_teacher
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.profile import HubTeacher, Profile, Recipe, TeacherTraining
-from robbertje_lib.experiment.results.training import CurvePoint
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.models.devices import choose_precision, training_device
 from robbertje_lib.models.log_probs import Queries, token_log_probs
 from robbertje_lib.models.masked_lm import wrap
 from robbertje_lib.models.shapes import decayed_parameters, random_model, save_model, student_config
-from robbertje_lib.workflow.amounts import PER_SECOND, SEQUENCE, Amounts
+from robbertje_lib.workflow.amounts import SEQUENCE, Amounts
 from robbertje_lib.workflow.machine_speed import MachineSpeed
 
 SECONDS = 3.0  # to measure in, in all, on the machine where `amounts` was measured
+PASSES = 0.12  # of these, for each model's scoring, and as many for its fine-tuning
 FEWEST_UPDATES, MOST_UPDATES = 5, 24
 SMALLEST_UPDATE = 64  # tokens
 BATCH = 16  # examples, in fine-tuning
@@ -55,22 +55,22 @@ def measure(profile: Profile, folder: Path, cores: int, start: float) -> Iterato
     """
     amounts = Amounts(profile)
     kinds = amounts.trained_kinds
-    each = SECONDS / (1 + len(kinds) + 2 * (1 + len(profile.shapes)))
+    each = (SECONDS - 2 * PASSES * (1 + len(profile.shapes))) / (1 + len(kinds))
     run = Run(_shortened(amounts, each, folder), paths.RunPaths("speed", folder))
     tokenizer = _write_text(run, amounts)
     models = _random_models(run, amounts, tokenizer)
     speed = MachineSpeed(start=start, seconds={})
     _set_threads(max(1, cores // 2))  # the stages that do not train share the machine by halves
     for name, model in models.items():
-        yield (speed := speed.with_pace(f"score {name}", _scoring(model, tokenizer, profile, each)))
-        yield (speed := speed.with_pace(f"finetune {name}", _finetuning(model.config, profile, each)))
+        yield (speed := speed.with_pace(f"score {name}", _scoring(model, tokenizer, profile)))
+        yield (speed := speed.with_pace(f"finetune {name}", _finetuning(model.config, profile)))
     _set_threads(cores)
     if isinstance(profile.teacher, TeacherTraining):
-        yield (speed := speed.with_pace("train teacher", _training(partial(train_teacher, run), each, run)))
+        yield (speed := speed.with_pace("train teacher", _training(partial(train_teacher, run), each, profile.teacher)))
     if kinds:  # random weights do: what students learn does not matter
         save_model(models["teacher"], tokenizer, run.paths.model("teacher"))
     for kind, model in kinds.items():
-        yield (speed := speed.with_pace(f"train {kind}", _training(partial(distil, run, model), each, run)))
+        yield (speed := speed.with_pace(f"train {kind}", _training(partial(distil, run, model), each)))
 
 
 def _set_threads(count: int) -> None:
@@ -83,27 +83,28 @@ def _shortened(amounts: Amounts, seconds: float, folder: Path) -> Profile:
     profile = amounts.profile
     teacher: Any = profile.teacher
     if isinstance(teacher, TeacherTraining):
-        update, updates = _update(seconds, 3 * amounts.teacher.operations(0.4), teacher.tokens_per_update)
+        update, updates = _update(seconds / amounts.of("20_teacher")[0].reference, teacher.tokens_per_update)
         teacher = teacher.model_copy(update={"tokens": update * updates, "tokens_per_update": update})
     else:  # random weights in its place: nothing is downloaded
         teacher = HubTeacher.model_construct(hub=str(paths.RunPaths("speed", folder).model("teacher")), revision=None)
-    operations = 3 * amounts.teacher.operations(1.0)
-    recipes = {name: _short_recipe(recipe, operations, profile, seconds) for name, recipe in profile.recipes.items()}
+    recipes = dict(profile.recipes)
+    for kind, model in amounts.trained_kinds.items():
+        name, unit = kind.split()[1], amounts.of(f"30_distillation-{model}")[0]
+        recipes[name] = _short_recipe(profile.recipes[name], seconds / unit.reference, SEQUENCE[profile.text])
     students = {name: student.model_copy(update={"update_size": None}) for name, student in profile.students.items()}
     return profile.model_copy(update={"teacher": teacher, "recipes": recipes, "students": students})
 
 
-def _short_recipe(recipe: Recipe, operations: float, profile: Profile, seconds: float) -> Recipe:
-    unit = 1 if recipe.batching == "tokens" else SEQUENCE[profile.text]
-    tokens, updates = _update(seconds, operations, recipe.update_size * unit)
-    update = max(1, tokens // unit)
+def _short_recipe(recipe: Recipe, tokens: float, sequence: int) -> Recipe:
+    unit = 1 if recipe.batching == "tokens" else sequence
+    wanted, updates = _update(tokens, recipe.update_size * unit)
+    update = max(1, wanted // unit)
     changes = {"batch_size": min(recipe.batch_size, update), "update_size": update}
     return recipe.model_copy(update={**changes, "amount": updates, "amount_unit": "updates"})
 
 
-def _update(seconds: float, operations: float, wanted: int) -> tuple[int, int]:
-    """Tokens of an update, at most as many as are wanted, and how many updates."""
-    tokens = seconds * PER_SECOND / operations
+def _update(tokens: float, wanted: int) -> tuple[int, int]:
+    """Of so many tokens in all: tokens of an update, at most as many as are wanted, and how many updates."""
     update = min(wanted, max(SMALLEST_UPDATE, int(tokens / FEWEST_UPDATES)))
     return update, max(FEWEST_UPDATES, min(MOST_UPDATES, int(tokens / update)))
 
@@ -157,32 +158,28 @@ class _Enough(Exception):
     """Ends a training whose time is up."""
 
 
-def _training(train: Callable[..., Any], seconds: float, run: Run) -> float:
+def _training(train: Callable[..., Any], seconds: float, teacher: TeacherTraining | None = None) -> float:
     """Seconds a token of `train(show=...)`, which is stopped at a held-out loss once it has had its time."""
-    curve: list[CurvePoint] = []
+    causal: list[float] = []
+    masked: list[float] = []
 
     def show(state: TrainingState) -> None:
-        curve[:] = state.curve
-        if len(curve) > FEWEST_UPDATES and state.seconds > 2 * seconds:
+        # No held-out loss is made in the causal phase; later there is one each time, whose seconds do not count.
+        curve = [point for point in state.curve if point.phase == "causal"]
+        causal[:] = [(b.seconds - a.seconds) / (b.tokens - a.tokens) for a, b in pairwise(curve)]
+        judged = [point for point in state.held_out_curve if point.update > 0]
+        spent = [(b.training_seconds - a.training_seconds, b.tokens - a.tokens) for a, b in pairwise(judged)]
+        masked[:] = [passed / tokens for passed, tokens in spent if tokens]
+        if len(masked) >= FEWEST_UPDATES and state.seconds > 2 * seconds:
             raise _Enough
 
     with suppress(_Enough):
         train(checkpoint_seconds=NEVER, show=show)
-    teacher = run.profile.teacher
-    return _pace(curve, teacher.causal_share if isinstance(teacher, TeacherTraining) else 0.0)
+    share = teacher.causal_share if teacher and causal else 0.0
+    return share * statistics.median(causal or [0.0]) + (1 - share) * statistics.median(masked)
 
 
-def _pace(curve: Sequence[CurvePoint], causal_share: float) -> float:
-    """Seconds a token, from the points of a curve: the median of each phase, held-out losses thereby left out."""
-    phases: dict[bool, list[float]] = {True: [], False: []}
-    for before, point in pairwise(curve):
-        phases[point.phase == "causal"].append((point.seconds - before.seconds) / (point.tokens - before.tokens))
-    paces = {causal: statistics.median(paces) for causal, paces in phases.items() if paces}
-    masked = paces.get(False, paces.get(True, 0.0))
-    return causal_share * paces[True] + (1 - causal_share) * masked if True in paces else masked
-
-
-def _scoring(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, profile: Profile, seconds: float) -> float:
+def _scoring(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, profile: Profile) -> float:
     """Seconds a position, in float32 as stage 40 asks."""
     generator = np.random.default_rng(profile.seed)
     lines = [np.array(line) for line in _random_lines(60, SEQUENCE[profile.text], len(tokenizer), generator)]
@@ -200,10 +197,10 @@ def _scoring(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, profile
 
     ask()
     few = len(position)
-    return _typical(ask, seconds) / positions
+    return _typical(ask) / positions
 
 
-def _finetuning(config: RobertaConfig, profile: Profile, seconds: float) -> float:
+def _finetuning(config: RobertaConfig, profile: Profile) -> float:
     """Seconds a token of an epoch: forward, backward and update, with a head for two classes."""
     device = training_device()
     precision = choose_precision(device)
@@ -222,13 +219,13 @@ def _finetuning(config: RobertaConfig, profile: Profile, seconds: float) -> floa
         optimizer.zero_grad(set_to_none=True)
 
     update()
-    return _typical(update, seconds) / ids.numel()
+    return _typical(update) / ids.numel()
 
 
-def _typical(work: Callable[[], None], seconds: float) -> float:
-    """The median time of `work`, done again and again for so many seconds; once at the least."""
+def _typical(work: Callable[[], None]) -> float:
+    """The median time of `work`, done again and again for PASSES seconds; once at the least."""
     times: list[float] = []
-    while not times or sum(times) < seconds:
+    while not times or sum(times) < PASSES:
         begun = time.perf_counter()
         work()
         times.append(time.perf_counter() - begun)
