@@ -29,6 +29,7 @@ from robbertje_lib.distillation.job import (
 )
 from robbertje_lib.distillation.steps import Measured, adamw, parameters_of, step
 from robbertje_lib.distillation.updates import PASS_POSITIONS, Pass, PassMaker, Update, planned_updates, updates_ahead
+from robbertje_lib.experiment import heartbeat
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.results.training import CurvePoint, HeldOutPoint
 from robbertje_lib.experiment.words import duration
@@ -209,6 +210,7 @@ class Watch:
         s, share = self.state, self.state.share(self.job.recipe)
         self.logged = time.monotonic()
         left = (self.logged - self.started) * (1 - share) / max(share - self.first_share, 1e-9)
+        heartbeat.tell(share, left)
         parts = " ".join(f"{part} {value:.3f}" for part, value in losses.items())
         held_out = f" held-out {s.held_out_curve[-1].loss:.3f}" if s.held_out_curve else ""
         # Short, so that a notebook shows it on one line.

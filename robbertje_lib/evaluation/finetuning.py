@@ -23,7 +23,7 @@ import pyarrow as pa
 from robbertje_lib.evaluation.baselines import gold_of, tuned_baselines
 from robbertje_lib.evaluation.contenders import Contender, contenders_of, digest_of
 from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, Outcome, fine_tune, precision
-from robbertje_lib.experiment import artefacts
+from robbertje_lib.experiment import artefacts, heartbeat
 from robbertje_lib.experiment.profile import Finetuning
 from robbertje_lib.experiment.results.finetuning import (
     TEST,
@@ -187,6 +187,7 @@ class _Grid:
         self.done, self.trained = self.done + 1, self.trained + (not kept)
         passed = time.monotonic() - self.started
         left = passed / max(self.trained, 1) * (self.total - self.done)
+        heartbeat.tell(self.done / self.total, left)
         what = f"seed {seed}" if tests else f"trial at {hyper.learning_rate:.1e}"
         print(
             f"{self.task} {self.done}/{self.total}  {contender.name} on {size:,}, {what}: "

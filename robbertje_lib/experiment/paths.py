@@ -26,6 +26,11 @@ def running_notebook(folder: Path, stage: str) -> Path:
     return folder / f".{stage}.running.ipynb"
 
 
+def heartbeat(folder: Path, stage: str) -> Path:
+    """How far a stage is, while it runs; one that was killed leaves it behind."""
+    return folder / f".{stage}.heartbeat"
+
+
 def failed_notebook(folder: Path, stage: str) -> Path:
     """The same after a failure, until the stage succeeds."""
     return folder / f"{stage}.failed.ipynb"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robbertje_lib.experiment import heartbeat
 from robbertje_lib.models.cpu_kernels import fastest_kernels
 from robbertje_lib.models.length_batches import Integers, batches_of_tokens
 from robbertje_lib.models.masked_lm import MaskedLM, ScoringPrecision
@@ -140,6 +141,7 @@ def _reporter(total: int, progress: Report | None) -> Callable[[int], None]:
         now = time.monotonic()
         if progress is not None and now - last >= SECONDS_BETWEEN_REPORTS:
             last, rate = now, done / (now - start)
+            heartbeat.tell(done / total)
             progress(f"{done / total:.0%} of {total:,} positions, {rate:,.0f}/s, {(total - done) / rate:,.0f} s left")
 
     return report

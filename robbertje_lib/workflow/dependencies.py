@@ -13,7 +13,17 @@ INFRASTRUCTURE = {
     "workflow",
     *(
         f"experiment.{module}"
-        for module in ("artefacts", "errors", "paths", "profile", "provenance", "results.record", "run", "words")
+        for module in (
+            "artefacts",
+            "errors",
+            "heartbeat",
+            "paths",
+            "profile",
+            "provenance",
+            "results.record",
+            "run",
+            "words",
+        )
     ),
 }
 # How results are shown. A stage that computes must not run for hours again for a new axis label.

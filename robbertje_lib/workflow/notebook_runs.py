@@ -30,7 +30,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from robbertje_lib.experiment import artefacts, paths, provenance
+from robbertje_lib.experiment import artefacts, heartbeat, paths, provenance
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.paths import recorded_name
@@ -98,6 +98,7 @@ def run_notebook(
             done = _run(call, running, failed, used, profile, read)
     finally:
         running.unlink(missing_ok=True)
+        paths.heartbeat(output.parent, call.stage).unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
     done.save(record)
     return done
@@ -258,6 +259,7 @@ def _kernel_of_ours(sockets: str, environment: Mapping[str, str]) -> type[AsyncK
 
 def _execute(notebook: Path, running: Path, failed: Path, stage: str, threads: int) -> None:
     environment = project_environment(**ENVIRONMENT, ROBBERTJE_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
+    environment[heartbeat.FILE] = str(paths.heartbeat(running.parent, stage).absolute())
     killed = False
     with tempfile.TemporaryDirectory(prefix="robbertje-") as sockets:
         try:
