@@ -195,7 +195,11 @@ def measure(shapes: str, sequences: int, rounds: int, device: str) -> list[Row]:
         own = peers.distiller(other.teacher, other.student, RECIPE, len(published), device)
         ways[peer] = lambda: peers.update(own, other.optimizer, published, RECIPE.gradient_clip)
         apart_peer = gradient_difference(shapes, published[0], device)
-        agreements[peer] = f"its gradient differs by {apart_peer:.0e} from the plain step's"
+        agreements[peer] = (
+            f"its gradient differs by {apart_peer:.0e} from the plain step's"
+            if apart_peer
+            else "its gradient is the plain step's, bit for bit"
+        )
         named[peer] = (peer, peers.DIFFERS)
     seconds = turn_by_turn(ways, rounds, device)
     tokens = sum(b.tokens for b in batches)

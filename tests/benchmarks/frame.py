@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.provenance import git_state, hardware, python_version
@@ -68,6 +69,7 @@ class Benchmark(ResultFile):
     settings: dict[str, Any]
     rows: list[Row]
     left_out: dict[str, str]  # what was not measured, and why
+    detail: dict[str, Any] = Field(default_factory=dict)  # single runs, where rows sum them up
 
 
 def options(description: str, devices: Sequence[str] = ("cpu", "cuda")) -> argparse.ArgumentParser:
@@ -96,10 +98,14 @@ def begin(parser: argparse.ArgumentParser, module: str) -> argparse.Namespace:
 
 
 def finish(
-    name: str, given: argparse.Namespace, rows: list[Row], left_out: Mapping[str, str] | None = None
+    name: str,
+    given: argparse.Namespace,
+    rows: list[Row],
+    left_out: Mapping[str, str] | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> Benchmark:
-    """Write the file and print its rows."""
-    told = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "output" and v is not None}
+    """Write the file and print its rows. Places of this machine are no setting."""
+    told = {name: value for name, value in vars(given).items() if value is not None and not isinstance(value, Path)}
     done = Benchmark(
         name=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,6 +116,7 @@ def finish(
         settings=told,
         rows=rows,
         left_out=dict(left_out or {}),
+        detail=dict(detail or {}),
     )
     kind = given.isa or (given.device if given.device != "cpu" else None)
     done.save(given.output or FOLDER / (f"{name}-{kind}.json" if kind else f"{name}.json"))

@@ -1,6 +1,6 @@
 """TextBrewer set to the objective of the released models, as near as it can be: its own loop, losses and matches.
 
-Yang et al. 2020, arXiv 2002.12620; 0.2.1.post1 is the last on PyPI. `.venv/bin/pip install textbrewer==0.2.1.post1`.
+Yang et al. 2020, arXiv 2002.12620; 0.2.1.post1 is the last on PyPI. `.venv/bin/pip install -e .[bench]`.
 """
 
 import importlib
@@ -20,7 +20,7 @@ DIFFERS = (
     "cross-entropy to the teacher's softened distribution, which has the gradient of KL; float32, padded batches of 5 "
     "one by one; the weights it would save at the end are not written"
 )
-MISSING = "not installed; `.venv/bin/pip install textbrewer==0.2.1.post1`"
+MISSING = "not installed; `.venv/bin/pip install -e .[bench]`"
 
 
 def name() -> str | None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.provenance import commit
 from tests.benchmarks.frame import FOLDER, Benchmark, Machine, Row, ratio_in_words
 
 README = paths.PROJECT / "README.md"
@@ -35,7 +36,7 @@ def table(benchmarks: list[Benchmark]) -> str:
     """A line a row, and below it what was left out."""
     lines = [*HEADING, *(_line(row, done.machine) for done in benchmarks for row in done.rows)]
     told = {f"Not measured: {what}: {why}." for done in benchmarks for what, why in done.left_out.items()}
-    dates = sorted({f"{done.date[:10]} at {(done.git.commit or 'no commit')[:10]}" for done in benchmarks})
+    dates = sorted({f"{done.date[:10]} at {commit(done.git)}" for done in benchmarks})
     versions = sorted({f"torch {done.packages['torch']}" for done in benchmarks if "torch" in done.packages})
     return "\n".join([*lines, "", *sorted(told), f"Measured on {', '.join(dates)}, with {', '.join(versions)}."])
 
