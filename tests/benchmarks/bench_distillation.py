@@ -36,7 +36,7 @@ from robbertje_lib.models.devices import Precision, choose_precision, peak_memor
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
 from tests.benchmarks import peers
 from tests.benchmarks.frame import Row, begin, finish, options, times_as_fast, turn_by_turn
-from tests.support.padded import NOT_PREDICTED, Padded, padded
+from tests.support.published_batch import NOT_PREDICTED, Padded, padded
 from tests.support.reference_step import ReferenceLoss, reference_loss
 
 SHAPES: dict[str, tuple[int, TeacherTraining, Shape]] = {  # vocabulary, teacher, student
@@ -68,6 +68,9 @@ class Sequences:
     def tokens(self, row: int) -> np.ndarray:
         return self.sequences[row]
 
+    def row_of_tokens(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.concatenate([self.sequences[row] for row in rows]).astype(np.int64), self.lengths[rows].astype(int)
+
     def batches(self, batching: str, size: int, vocabulary: int) -> list[Batch]:
         # All that Masking asks of a tokenizer is its size and its special tokens.
         words = type("Words", (SimpleNamespace,), {"__len__": lambda self: vocabulary})
@@ -78,10 +81,10 @@ class Sequences:
 
 def as_published(batch: Batch, lengths: np.ndarray) -> Padded:
     """The engine's batch with the same masks, padded; the only reader here of how the library lays out a pass."""
-    labels = torch.full_like(batch.input_ids, NOT_PREDICTED)
-    labels.view(-1)[batch.masked] = batch.targets
-    real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
-    return padded(batch.input_ids[real.bool()], labels[real.bool()], lengths[batch.rows].tolist())
+    labels = torch.full_like(batch.input_ids, NOT_PREDICTED).flatten()
+    labels[batch.masked] = batch.targets
+    real = torch.cat([batch.masked, batch.unmasked]).sort().values
+    return padded(batch.input_ids.flatten()[real], labels[real], lengths[batch.rows].tolist())
 
 
 def engine_passes(batches: list[Batch], lengths: np.ndarray, device: str) -> Iterator[tuple[Batch, UpdateCounts]]:

@@ -7,7 +7,9 @@ Run: python -m tests.benchmarks.bench_training --device cuda [--recipes as_publi
 """
 
 import argparse
+import contextlib
 import math
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from transformers import PreTrainedModel
 
 from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
 from robbertje_lib.distillation.held_out import HeldOut
-from robbertje_lib.distillation.job import Job, TrainingState
+from robbertje_lib.distillation.job import Job, Objective, TrainingState, saved_checkpoints
 from robbertje_lib.distillation.student import Distillation
 from robbertje_lib.distillation.training import train
 from robbertje_lib.experiment.profile import Recipe, load_profile
@@ -37,28 +39,27 @@ RECIPES = {
     "as_published, bfloat16": ("as_published", {"precision": "auto"}),
     "fast": ("fast", {}),
 }
-STRETCHES = 10  # of a run, between its held-out losses
-WARM = 3  # of them not timed: compiling, and the first passes of every size
+WARM = 3  # tenths of a run that are not timed: compiling, and the first passes of every size
 
 
 class Stopped(Exception):
     """Raised where a run is to be interrupted."""
 
 
-class Stopping:
-    """An objective that is interrupted after so many passes."""
+class Counted:
+    """An objective whose passes are counted; at the one numbered `stop` the run is interrupted."""
 
-    def __init__(self, objective: Distillation, passes: int) -> None:
-        self.objective, self.left, self.parts = objective, passes, objective.parts
+    def __init__(self, objective: Objective, stop: int | None = None) -> None:
+        self.objective, self.stop, self.parts, self.passes = objective, stop, objective.parts, 0
 
     def phase(self, progress: float) -> str:
         return self.objective.phase(progress)
 
-    def __call__(self, *arguments: Any) -> dict[str, Tensor]:
-        if self.left == 0:
+    def __call__(self, model: PreTrainedModel, *arguments: Any) -> dict[str, Tensor]:
+        if self.passes == self.stop:
             raise Stopped
-        self.left -= 1
-        return self.objective(*arguments)
+        self.passes += 1
+        return self.objective(model, *arguments)
 
 
 class Bench:
@@ -72,7 +73,7 @@ class Bench:
         self.precision = choose_precision(self.device, recipe.precision)
         self.blank = random_model(teacher_config(settings, self.vocabulary, 512), seed=0)
         self.teacher = freeze(ready_for(self.blank, self.device), self.precision.dtype)
-        self.objective = Distillation(self.teacher, recipe, None)
+        self.objective: Objective = Distillation(self.teacher, recipe, None)
 
     def student(self) -> PreTrainedModel:
         return build_student(self.shape, self.blank, self.recipe, seed=1)
@@ -93,27 +94,26 @@ class Bench:
         )
 
     def resumed_alike(self, updates: int = 4) -> bool:
-        """Whether a run that is interrupted and resumed ends at the same weights, bit for bit."""
+        """Whether a run that is interrupted half-way and resumed ends at the same weights, bit for bit."""
         at_once = max(1, self.recipe.update_size // self.recipe.batch_size)
         batches = self.job("", 1).plan.epoch(0)
         tokens = int(sum(self.store.lengths[rows].sum() for rows in batches[: updates * at_once]))
-        whole = self.student()
-        train(whole, self.objective, self.job("whole", tokens))
+        whole, counted = self.student(), Counted(self.objective)
+        train(whole, counted, self.job("whole", tokens))
         job = self.job("resumed", tokens, checkpoint_seconds=0.0)
-        with_stops = Stopping(self.objective, passes=0)
-        while True:  # once after every pass that an update begins with, until one run gets through
-            again = self.student()
-            with_stops.left += updates * at_once // 2 + 1
-            try:
-                train(again, with_stops, job)
-                break
-            except Stopped:
-                continue
-        return weights_digest(again) == weights_digest(whole)
+        with contextlib.suppress(Stopped):
+            train(self.student(), Counted(self.objective, stop=counted.passes * 3 // 4), job)
+        if not saved_checkpoints(job.checkpoints):
+            raise RuntimeError("no checkpoint was there to go on from, so that nothing was tested")
+        resumed = self.student()
+        train(resumed, self.objective, job)
+        return weights_digest(resumed) == weights_digest(whole)
 
 
 def steady_rate(state: TrainingState) -> float:
-    """Real tokens a second after the first stretches, evaluation not counted."""
+    """Real tokens a second after the first stretches, evaluation not counted. Ends the process where there are too few."""
+    if len(state.held_out_curve) < WARM + 2:
+        sys.exit(f"error: {state.update} updates are too few to time; raise --tokens")
     first, last = state.held_out_curve[WARM], state.held_out_curve[-1]
     return (last.tokens - first.tokens) / (last.training_seconds - first.training_seconds)
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from robbertje_lib.experiment.profile import Recipe
 from tests.benchmarks.frame import installed
-from tests.support.padded import Padded
+from tests.support.published_batch import Padded
 
 DIFFERS = (
     "cross-entropy to the teacher's softened distribution, which has the gradient of KL; float32, padded batches of 5 "

@@ -6,7 +6,7 @@ from robbertje_lib.experiment.profile import Shape, TeacherTraining
 from robbertje_lib.models.shapes import build_student, random_model, teacher_config
 from tests.benchmarks import flops
 from tests.benchmarks.bench_distillation import RECIPE
-from tests.support.padded import padded
+from tests.support.published_batch import padded
 from tests.support.reference_step import reference_loss
 
 VOCABULARY, SEQUENCES, LENGTH = 60, 3, 16

@@ -3,7 +3,7 @@ import torch
 
 from tests.benchmarks import peers
 from tests.benchmarks.bench_distillation import RECIPE, Sequences, Setting, as_published
-from tests.support.padded import NOT_PREDICTED, Padded
+from tests.support.published_batch import NOT_PREDICTED, Padded
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def test_padded_batches_hold_every_token_and_mask_of_the_engines() -> None:
         made = as_published(batch, store.lengths)
         assert made.attention_mask.sum(1).tolist() == store.lengths[batch.rows].tolist()
         assert int((made.labels != NOT_PREDICTED).sum()) == len(batch.targets)
-        for row, ids, labels, real in zip(batch.rows, *made, strict=True):
+        for row, ids, real, labels in zip(batch.rows, *made, strict=True):
             length = int(real.sum())
             assert real[:length].all() and (ids[length:] == 1).all() and (labels[length:] == NOT_PREDICTED).all()
             original = torch.from_numpy(store.tokens(int(row))).long()
