@@ -5,40 +5,30 @@ turn. The loop is that of universal-distillation's `validation_step`: one copy o
 the head and the loss over all positions. Words are single tokens here, so that both compute just the same
 predictions. Line lengths follow what the authors report for OSCAR: 80 % of lines below 35 tokens.
 
-Run: python -m tests.benchmarks.bench_pseudo_perplexity [--lines 12] [--rounds 3] [--output bench.json]
+Run: python -m tests.benchmarks.bench_pseudo_perplexity [--lines 12] [--rounds 3] [--device cuda] [--isa avx2]
 """
 
-import argparse
-import json
 import math
-import os
-import platform
-import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaConfig
+from transformers import RobertaConfig
 
 from robbertje_lib.evaluation.pseudo_perplexity import pseudo_perplexity
 from robbertje_lib.models.masked_lm import MaskedLM, wrap
 from robbertje_lib.models.shapes import random_model
+from tests.benchmarks.frame import Row, begin, finish, options, times_as_fast, turn_by_turn
+from tests.benchmarks.random_text import word_tokenizer
 
-SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+VOCABULARY = 40_000
+LOOP = "one mask at a time"
 
 
-def paper_model(seed: int = 0) -> MaskedLM:
-    vocabulary = SPECIALS + [f"w{i}" for i in range(40_000 - len(SPECIALS))]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    names = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **{f"{k}_token": v for k, v in names.items()})
-    config = RobertaConfig(vocab_size=40_000, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
-    return wrap(random_model(config, seed), tokenizer, "paper shape")
+def paper_model(device: str, seed: int = 0) -> MaskedLM:
+    config = RobertaConfig(vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+    return wrap(random_model(config, seed).to(device), word_tokenizer(VOCABULARY), "paper shape")
 
 
 def random_lines(count: int, seed: int = 0) -> list[str]:
@@ -64,69 +54,46 @@ def one_mask_at_a_time(model: MaskedLM, lines: list[str]) -> float:
     return math.exp(sum(means) / len(means))
 
 
-def measure(lines: list[str], rounds: int) -> dict[str, object]:
-    model = paper_model()
-    ways: dict[str, Callable[[], float]] = {
-        "one mask at a time": lambda: one_mask_at_a_time(model, lines),
-        "float32": lambda: pseudo_perplexity(model, lines).summary().per_line_mean,
-        "bfloat16": lambda: pseudo_perplexity(model, lines, precision="bfloat16").summary().per_line_mean,
+def measure(lines: list[str], rounds: int, device: str) -> list[Row]:
+    model, values = paper_model(device), dict[str, float]()
+
+    def keep(way: str, value: float) -> None:
+        values[way] = value
+
+    ways: dict[str, Callable[[], None]] = {
+        LOOP: lambda: keep(LOOP, one_mask_at_a_time(model, lines)),
+        "float32": lambda: keep("float32", pseudo_perplexity(model, lines).summary().per_line_mean),
+        "bfloat16": lambda: keep(
+            "bfloat16", pseudo_perplexity(model, lines, precision="bfloat16").summary().per_line_mean
+        ),
     }
-    one_mask_at_a_time(model, lines[:1])  # warm up
-    pseudo_perplexity(model, lines[:1])
-    pseudo_perplexity(model, lines[:1], precision="bfloat16")
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    values: dict[str, float] = {}
-    for _ in range(rounds):
-        for way, run in ways.items():
-            start = time.perf_counter()
-            values[way] = run()
-            seconds[way].append(time.perf_counter() - start)
-    baseline = seconds["one mask at a time"]
-    rows = {
-        way: {
-            "seconds": s,
-            "median_seconds": median(s),
-            "value": values[way],
-            "relative_difference": values[way] / values["one mask at a time"] - 1,
-            "speed_up": median(b / x for b, x in zip(baseline, s, strict=True)),
-            "speed_up_range": [
-                min(b / x for b, x in zip(baseline, s, strict=True)),
-                max(b / x for b, x in zip(baseline, s, strict=True)),
-            ],
-        }
-        for way, s in seconds.items()
-    }
-    return {
-        "benchmark": "pseudo_perplexity",
-        "machine": platform.processor() or platform.machine(),
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "lines": len(lines),
-        "tokens": sum(len(line.split()) for line in lines),
-        "rounds": rounds,
-        "ways": rows,
-    }
+    seconds = turn_by_turn(ways, rounds, device)
+    tokens = sum(len(line.split()) for line in lines)
+    rates = {way: median(tokens / s for s in of_way) for way, of_way in seconds.items()}
+    rows = []
+    for way in ("float32", "bfloat16"):
+        ratio, interval = times_as_fast(seconds[LOOP], seconds[way])
+        rows.append(
+            Row(
+                what=f"pseudo-perplexity, {way}",
+                against="one mask at a time, as the paper's code, float32",
+                at="paper shapes",
+                ratio=ratio,
+                interval=interval,
+                numbers={"ours": rates[way], "theirs": rates[LOOP]},
+                unit="tokens/s",
+                agreement=f"the value differs by {abs(values[way] / values[LOOP] - 1):.0e}",
+            )
+        )
+    return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("bench_pseudo_perplexity.json"))
-    arguments = parser.parse_args()
-    result = measure(random_lines(arguments.lines), arguments.rounds)
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"{result['tokens']} tokens, {result['device']}, {result['threads']} threads, load {result['load_average']:.1f}"
-    )
-    print(f"{'way':<20}{'seconds':>9}{'speed-up':>10}{'range':>16}{'value off by':>15}")
-    for way, row in result["ways"].items():  # type: ignore[attr-defined]
-        low, high = row["speed_up_range"]
-        print(
-            f"{way:<20}{row['median_seconds']:>9.2f}{row['speed_up']:>10.2f}{f'{low:.2f} to {high:.2f}':>16}"
-            f"{row['relative_difference']:>15.1e}"
-        )
+    given = begin(parser, "tests.benchmarks.bench_pseudo_perplexity")
+    finish("pseudo_perplexity", given, measure(random_lines(given.lines), given.rounds, given.device))
 
 
 if __name__ == "__main__":

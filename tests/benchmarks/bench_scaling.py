@@ -4,7 +4,7 @@ Every measurement is a process of its own that opens a token store of random seq
 student for the same number of tokens. Memory is split in what the process allocated and what it sees of the mapped
 store, which the system may drop at any time. With two processes each has one thread; one process has one, too.
 
-Run: python -m tests.benchmarks.bench_scaling [--sequences 100000] [--tokens 200000] [--output bench_scaling.json]
+Run: python -m tests.benchmarks.bench_scaling [--sequences 50000] [--tokens 200000] [--isa avx2]
 """
 
 import argparse
@@ -19,11 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value, disable_progress_bars
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from datasets import disable_progress_bars
 
 from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
 from robbertje_lib.distillation.held_out import HeldOut
@@ -33,35 +30,16 @@ from robbertje_lib.distillation.training import train
 from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
 from robbertje_lib.models.devices import choose_precision, training_device
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
+from tests.benchmarks.frame import Row, begin, finish, options
+from tests.benchmarks.random_text import word_tokenizer, write_store
 
 VOCABULARY = 2000
-SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 # Two batches an update, so that two processes have one each.
 RECIPE = (
     load_profile("demo")
     .recipes["fast"]
     .model_copy(update={"initialisation": "random", "batch_size": 1024, "update_size": 2048})
 )
-
-
-def write_store(folder: Path, sequences: int) -> None:
-    """A token store of random sequences, 80 % of them below 35 tokens."""
-
-    def rows() -> Any:
-        rng = np.random.default_rng(0)
-        for length in np.clip(np.exp(rng.normal(math.log(23), 0.5, sequences)), 12, 126).astype(int):
-            yield {"input_ids": [0, *rng.integers(5, VOCABULARY, length - 2).tolist(), 2]}
-
-    with tempfile.TemporaryDirectory() as cache:
-        features = Features({"input_ids": List(Value("int32"))})
-        Dataset.from_generator(rows, features=features, cache_dir=cache).save_to_disk(str(folder))
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = SPECIALS + [f"w{i}" for i in range(VOCABULARY - len(SPECIALS))]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    names = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **{f"{k}_token": v for k, v in names.items()})
 
 
 class PeakMemory(threading.Thread):
@@ -86,7 +64,7 @@ def measure_one(folder: Path, tokens: int) -> None:
     memory = PeakMemory()
     memory.start()
     device = training_device()
-    words = tokenizer()
+    words = word_tokenizer(VOCABULARY)
     store = TokenStore(folder, RECIPE.minimum_tokens, words.unk_token_id)
     settings = TeacherTraining(layers=4, heads=4, hidden=128, feed_forward=512, tokens=1)
     teacher = random_model(teacher_config(settings, VOCABULARY, 128), seed=0)
@@ -130,38 +108,60 @@ def child(folder: Path, tokens: int, processes: int, threads: int) -> dict[str, 
     return dict(json.loads(line.removeprefix("RESULT ")))
 
 
+def rows(corpus: dict[int, dict[str, Any]], processes: dict[int, dict[str, Any]]) -> list[Row]:
+    """What grew, by how much."""
+    small, large = min(corpus), max(corpus)
+    smallest = f"corpus of {corpus[small]['store_tokens'] / 1e6:.1f} million tokens"
+    told = [
+        Row(
+            what=f"{what}, corpus {large} times as large",
+            against=smallest,
+            at="demo shapes",
+            ratio=corpus[large][key] / corpus[small][key],
+            interval=None,
+            numbers={f"{times}x": corpus[times][key] / scale for times in corpus},
+            unit=unit,
+        )
+        for what, key, scale, unit in (
+            ("memory that training allocates", "allocated_bytes", 1e6, "MB"),
+            ("mapped pages, which the system may drop", "mapped_bytes", 1e6, "MB"),
+            ("speed of training", "tokens_per_second", 1.0, "tokens/s"),
+        )
+    ]
+    speeds = {f"{n} process{'es' if n > 1 else ''}": m["tokens_per_second"] for n, m in processes.items()}
+    twice = Row(
+        what="training, two processes of one thread",
+        against="one process of one thread",
+        at="demo shapes",
+        ratio=processes[2]["tokens_per_second"] / processes[1]["tokens_per_second"],
+        interval=None,
+        numbers=speeds,
+        unit="tokens/s",
+    )
+    return [*told, twice]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0], devices=("cpu",))
     parser.add_argument("--sequences", type=int, default=50_000, help="in the smallest store")
     parser.add_argument("--tokens", type=int, default=200_000, help="each student is trained on")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=Path("bench_scaling.json"))
-    a = parser.parse_args()
-    if a.child:
-        measure_one(a.child, a.tokens)
+    given = begin(parser, "tests.benchmarks.bench_scaling")
+    if given.child:
+        measure_one(given.child, given.tokens)
         return
-    result: dict[str, Any] = {"benchmark": "scaling", "tokens": a.tokens, "corpus": {}, "processes": {}}
     threads = torch.get_num_threads()
+    corpus, processes = {}, {}
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
-        write_store(Path(folder, "warm"), 5_000)
-        child(Path(folder, "warm"), 50_000, 1, threads)  # files in the system's cache, clocks up
-        print(f"{'corpus':>8}{'tokens':>14}{'seconds':>9}{'tokens/s':>10}{'allocated':>12}{'mapped':>11}")
+        write_store(Path(folder, "warm"), 5_000, VOCABULARY)
+        child(Path(folder, "warm"), min(given.tokens, 50_000), 1, threads)  # files in the system's cache, clocks up
         for times in (1, 4, 16):
-            store = Path(folder, str(times))
-            write_store(store, a.sequences * times)
-            measured = result["corpus"][times] = child(store, a.tokens, 1, threads)
-            print(
-                f"{times:>7}x{measured['store_tokens']:14,}{measured['seconds']:9.1f}{measured['tokens_per_second']:10,.0f}"
-                f"{measured['allocated_bytes'] / 1e6:9,.0f} MB{measured['mapped_bytes'] / 1e6:8,.0f} MB",
-                flush=True,
-            )
-        for processes in (1, 2):
-            measured = result["processes"][processes] = child(Path(folder, "1"), a.tokens, processes, 1)
-            print(
-                f"{processes} process{'es' if processes > 1 else '':2} of one thread {measured['tokens_per_second']:10,.0f} tokens/s"
-            )
-    a.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_store(Path(folder, str(times)), given.sequences * times, VOCABULARY)
+            corpus[times] = child(Path(folder, str(times)), given.tokens, 1, threads)
+        for number in (1, 2):
+            processes[number] = child(Path(folder, "1"), given.tokens, number, 1)
+    finish("scaling", given, rows(corpus, processes))
 
 
 if __name__ == "__main__":
