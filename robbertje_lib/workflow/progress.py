@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from robbertje_lib.conclusions.instruments import failed
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import hardware, read_records
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ClaimsResult, failed
 from robbertje_lib.experiment.results.record import Hardware
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import clock, duration, gigabytes, short
