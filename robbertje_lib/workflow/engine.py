@@ -14,6 +14,7 @@ from typing import Any
 
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.workflow.processes import project_environment
 from robbertje_lib.workflow.stage_call import MODULE, StageCall
@@ -76,7 +77,8 @@ class Snakemake:
         with (
             self.log.open("w", encoding="utf-8") as log,
             os.fdopen(reader, encoding="utf-8") as stream,
-            warm_process(log, needed="--dry-run" not in options) as warm,
+            # The driver of a GPU may not survive a fork, and training takes hours there.
+            warm_process(log, needed="--dry-run" not in options and not hardware().gpus) as warm,
         ):
             child = subprocess.Popen(
                 [*self._command(writer), *options], cwd=paths.PROJECT, env=project_environment(**warm),

@@ -4,8 +4,7 @@
 
 A fork copies no thread, so the warm process never has more than its own: it imports, and forks. It hands each caller
 to a keeper, a child of its own, which has the kernel for a child and ends with it. Whichever of caller, keeper and warm
-process is killed, the kernel goes with it. Elsewhere than on Linux, and where there is a GPU, whose driver may not
-survive a fork, every kernel imports for itself.
+process is killed, the kernel goes with it. Elsewhere than on Linux every kernel imports for itself.
 """
 
 import contextlib
@@ -25,13 +24,13 @@ from typing import IO, NoReturn
 
 import psutil
 
-from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.workflow.processes import KERNEL_ENVIRONMENT, die_with_parent, note_kernel, project_environment
 
 WARM = "ROBBERTJE_WARM"  # names the folder of the socket, in the environment of what runs stages
 SERVE = "--serve"
+BEGUN = b"+"
 WARM_MODULE = "robbertje_lib.workflow.warm"
-# What models bring along. No pandas: pyarrow would start a thread.
+# What models bring along. No pandas, nor anything else with pyarrow: it starts a thread.
 PRELOADED = (
     "torch", "accelerate", "transformers.models.roberta.modeling_roberta", "transformers.models.auto.modeling_auto",
     "ipykernel.kernelapp",
@@ -44,7 +43,7 @@ def warm_process(log: IO[str], needed: bool = True) -> Iterator[dict[str, str]]:
 
     log: a file that takes what it prints.
     """
-    if sys.platform != "linux" or not needed or hardware().gpus:
+    if sys.platform != "linux" or not needed:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="robbertje-") as folder, socket.socket(socket.AF_UNIX) as listener:
@@ -77,7 +76,7 @@ def serve(parent: int, listener: socket.socket) -> None:
             importlib.import_module(module)
         gc.freeze()
         if (threads := psutil.Process().num_threads()) != 1:
-            raise RuntimeError(f"a kernel cannot fork from a process with {threads} threads")
+            sys.exit(f"no kernel can fork from a process with {threads} threads; each imports for itself")
         if os.fork() == 0:
             listener.close()
             die_with_parent(this)
@@ -96,6 +95,7 @@ def _keep(caller: socket.socket) -> NoReturn:
     if kernel == 0:
         caller.close()
         _become_kernel(this, streams, **asked)
+    caller.sendall(BEGUN)
     ended = os.pidfd_open(kernel)
     ready, _, _ = select.select([caller.fileno(), ended], [], [])
     if ended not in ready:  # nothing more is asked: the caller is gone
@@ -129,15 +129,27 @@ def _become_kernel(
 
 
 def follow(folder: str, arguments: list[str]) -> int:
-    """Have a kernel forked, with this process's environment, folder and streams; returns how it ended."""
+    """Have a kernel forked, with this process's environment, folder and streams; returns how it ended.
+
+    Where there is nothing to fork from (any more), this process becomes the kernel.
+    """
     die_with_parent(int(os.environ["JPY_PARENT_PID"]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # jupyter_client sends one before it asks a kernel to end
     asked = {"environment": dict(os.environ), "folder": str(Path.cwd()), "arguments": arguments}
     with socket.socket(socket.AF_UNIX) as kernel:
-        kernel.connect(f"{folder}/warm")
-        socket.send_fds(kernel, [b"\n"], [0, 1, 2])
-        kernel.sendall(json.dumps(asked).encode() + b"\n")
-        return abs(int(kernel.recv(16) or b"1"))
+        begun = False
+        with contextlib.suppress(OSError):
+            kernel.connect(f"{folder}/warm")
+            socket.send_fds(kernel, [b"\n"], [0, 1, 2])
+            kernel.sendall(json.dumps(asked).encode() + b"\n")
+            begun = kernel.recv(1) == BEGUN
+        if begun:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # jupyter_client sends one before it asks a kernel to end
+            return abs(int(kernel.recv(16) or b"1"))
+    from ipykernel.kernelapp import launch_new_instance  # not above: a second for a process that only waits
+
+    note_kernel(arguments[1])
+    launch_new_instance(arguments)
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ import psutil
 import pytest
 
 from robbertje_lib.experiment import paths
-from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.workflow import notebook_runs
 from robbertje_lib.workflow.notebook_runs import NotebookError, run_notebook
-from robbertje_lib.workflow.warm import WARM, warm_process
+from robbertje_lib.workflow.warm import SERVE, WARM, warm_process
 from tests.support.standin import make_notebook
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux" or bool(hardware().gpus), reason="no kernel forks here")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no kernel forks here")
 
 MODEL = paths.PACKAGE / "models" / "masked_lm.py"  # a stage that imports it is one with models
 
@@ -103,18 +102,33 @@ def test_a_kernel_ends_with_the_warm_process(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv(WARM, environment[WARM])
         wrapper, kernel = _sleeping(tmp_path / "output")
         keeper = kernel.parent()
-        assert keeper is not None and keeper.ppid() == (process := psutil.Process().children()[0]).pid
-        process.kill()
+        assert keeper is not None
+        os.kill(keeper.ppid(), signal.SIGKILL)
         assert wrapper.wait() == 1
         _until(lambda: _over(kernel) and _over(keeper))
 
 
-def test_without_a_warm_process_a_stage_says_that_it_did_not_start(
+def test_without_a_warm_process_a_stage_has_a_kernel_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(WARM, str(tmp_path))
-    with pytest.raises(NotebookError, match="its Python process did not start"):
-        _run(tmp_path / "output", "1")
+    monkeypatch.setenv(WARM, str(tmp_path))  # as after the warm process was killed
+    folder = tmp_path / "output"
+    record = _run(folder, "import os, sys; print('torch' in sys.modules, os.getppid())")
+    assert _printed(folder) == [f"False {os.getpid()}\n"] and record.peak_memory_bytes > 0
+
+
+def test_a_process_with_threads_is_not_forked_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, threading, time\n"
+        f"if {SERVE!r} in sys.orig_argv:\n"
+        "    threading.Thread(target=time.sleep, args=[600], daemon=True).start()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (tmp_path / "log").open("w") as log, warm_process(log) as environment:
+        monkeypatch.setenv(WARM, environment[WARM])
+        _run(tmp_path / "output", "import os, sys; print('torch' in sys.modules, os.getppid())")
+    assert _printed(tmp_path / "output") == [f"False {os.getpid()}\n"]
+    assert "a process with 2 threads; each imports for itself" in (tmp_path / "log").read_text()
 
 
 def _sleeping(folder: Path) -> tuple[subprocess.Popen[bytes], psutil.Process]:
