@@ -68,6 +68,12 @@ def test_the_front_door_and_what_runs_a_stage_load_none(module: str) -> None:
     assert _loaded(f"import robbertje_lib.{module}") == set()
 
 
+@pytest.mark.parametrize("profile", ["demo", "paper"])
+def test_resolving_a_profile_loads_none(profile: str) -> None:
+    code = "from robbertje_lib.workflow.resolve import resolve; from robbertje_lib.show import figures\n"
+    assert _loaded(f"{code}figures.expected(resolve({profile!r}, None, '').profile)") == set()
+
+
 def test_opening_a_token_store_loads_none(tmp_path: Path) -> None:
     from datasets import Dataset
 
