@@ -40,7 +40,7 @@ class TokenStore:
         """
         if not (folder / "dataset_info.json").is_file():
             raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
-        chunks: list[pa.Array] = open_store(folder).data.column("input_ids").chunks
+        chunks: list[pa.Array] = open_store(folder).column("input_ids").chunks
         self.chunks = [(c.values.to_numpy(), c.offsets.to_numpy().astype(np.int64)) for c in chunks]
         self.starts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in self.chunks)])
         self.lengths = np.concatenate([np.diff(o) for _, o in self.chunks]).astype(np.int32)

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robbertje_lib.conclusions.instruments import failed
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.heartbeat import listen
 from robbertje_lib.experiment.profile import LAST_STAGE
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ClaimsResult, failed
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import about, clock, duration, gigabytes, short
 from robbertje_lib.show import figures
