@@ -212,8 +212,17 @@ class Batch:
         owner = np.zeros(len(lengths), dtype=np.int64) if owner is None else owner
         origin = np.repeat(owner, lengths)[np.concatenate([masked, unmasked])]
         followed = np.delete(np.arange(len(input_ids)), last)
-        tensors = map(torch.from_numpy, (masked, targets, unmasked, origin, followed))
-        return cls(rows, torch.from_numpy(input_ids), packing_of(lengths), *tensors, int(owner[-1]) + 1)
+        return cls(
+            rows,
+            torch.from_numpy(input_ids),
+            packing_of(lengths),
+            torch.from_numpy(masked),
+            torch.from_numpy(targets),
+            torch.from_numpy(unmasked),
+            torch.from_numpy(origin),
+            torch.from_numpy(followed),
+            int(owner[-1]) + 1,
+        )
 
     @property
     def tokens(self) -> int:

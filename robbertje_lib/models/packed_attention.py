@@ -140,7 +140,8 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     half = query.dtype in (torch.bfloat16, torch.float16)
     fits = packing.flash and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256  # what the kernel takes
-    return (_flash if fits else _on_grid)(*rows, packing, scale, dropout, bool(is_causal)).unsqueeze(0), None
+    attend = _flash if fits else _on_grid
+    return attend(rows[0], rows[1], rows[2], packing, scale, dropout, bool(is_causal)).unsqueeze(0), None
 
 
 def _flash(
@@ -179,7 +180,7 @@ class _GridAttention(torch.autograd.Function):
         with torch.autocast(query.device.type, enabled=False):
             blocks = (_to_grid(row, packing) for row in (query, key, value))
             for block, q, k, v in zip(packing.blocks, *blocks, strict=True):
-                scores = _product(q, k.transpose(1, 2), scale, _block_mask(block, q, causal))
+                scores = _scores(block, q, k.transpose(1, 2), scale, causal)
                 probabilities = torch.softmax(scores, dim=-1, dtype=_softmax_type(block, scores))
                 dropped, kept = probabilities, None
                 if dropout:
@@ -215,23 +216,22 @@ def _softmax_type(block: Block, scores: Tensor) -> torch.dtype:
     return torch.float32 if block.width < VECTOR else scores.dtype
 
 
-def _product(a: Tensor, b: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """scale * a b + mask, in one go: (n, rows, columns)."""
-    if mask is None:
-        return a.new_empty(len(a), a.shape[1], b.shape[2]).baddbmm_(a, b, beta=0, alpha=scale)
-    return mask.baddbmm_(a, b, alpha=scale)
-
-
-def _block_mask(block: Block, query: Tensor, causal: bool) -> Tensor | None:
-    """What is added to the scores of a block, (sequences * heads, width, width), or None."""
+def _scores(block: Block, query: Tensor, key: Tensor, scale: float, causal: bool) -> Tensor:
+    """scale * query key, -inf where a token must not look: (sequences * heads, width, width)."""
     if causal:  # padding lies behind all that is real, so that nothing real sees it
         future = query.new_full((block.width, block.width), -torch.inf).triu_(1)
-        return future.repeat(len(query), 1, 1)
+        return torch.baddbmm(future, query, key, alpha=scale)
     if block.mask is None:
-        return None
+        return _product(query, key, scale)
     heads = len(query) // block.sequences
     mask = block.mask.to(query.dtype).expand(-1, heads, block.width, -1)
-    return mask.reshape(len(query), block.width, block.width)
+    scores = mask.clone(memory_format=torch.contiguous_format).flatten(0, 1)
+    return scores.baddbmm_(query, key, alpha=scale)
+
+
+def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """scale * a b, in one go: (n, rows, columns)."""
+    return a.new_empty(len(a), a.shape[1], b.shape[2]).baddbmm_(a, b, beta=0, alpha=scale)
 
 
 def _to_grid(row: Tensor, packing: Packing, empty_padding: bool = False) -> list[Tensor]:
