@@ -257,9 +257,9 @@ def _kernel_of_ours(sockets: str, command: Sequence[str], environment: Mapping[s
 
 
 def _kernel_command(call: StageCall) -> list[str]:
-    """A kernel of its own, or, for a stage with models, one that forks where there is a process to fork from."""
-    warm, models = os.environ.get(WARM), paths.PACKAGE / "models"
-    if warm and any(module.is_relative_to(models) for module in call.modules):
+    """A kernel of its own, or, for a stage that imports torch, one that forks where there is a process to fork from."""
+    warm, torch = os.environ.get(WARM), (paths.PACKAGE / "models", paths.PACKAGE / "corpus" / "tokenization.py")
+    if warm and any(module.is_relative_to(place) for module in call.modules for place in torch):
         return [sys.executable, "-m", WARM_MODULE, warm]
     return [sys.executable, "-c", KERNEL]
 

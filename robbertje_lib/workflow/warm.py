@@ -30,7 +30,7 @@ WARM = "ROBBERTJE_WARM"  # names the folder of the socket, in the environment of
 SERVE = "--serve"
 BEGUN = b"+"
 WARM_MODULE = "robbertje_lib.workflow.warm"
-# What models bring along. No pandas, nor anything else with pyarrow: it starts a thread.
+# What models and tokenizers bring along. No pandas, nor anything else with pyarrow: it starts a thread.
 PRELOADED = (
     "torch", "accelerate", "transformers.models.roberta.modeling_roberta", "transformers.models.auto.modeling_auto",
     "ipykernel.kernelapp",

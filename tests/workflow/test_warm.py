@@ -21,7 +21,7 @@ from tests.support.standin import make_notebook
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no kernel forks here")
 
-MODEL = paths.PACKAGE / "models" / "masked_lm.py"  # a stage that imports it is one with models
+MODEL = paths.PACKAGE / "models" / "masked_lm.py"  # brings torch along
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_kernel_forks_with_its_own_environment_folder_and_threads(
     assert record.peak_memory_bytes > 50e6
 
 
-def test_a_stage_without_models_has_a_kernel_of_its_own(folder: Path) -> None:
+def test_a_stage_without_torch_has_a_kernel_of_its_own(folder: Path) -> None:
     _run(folder, "import os, sys; print('torch' in sys.modules, os.getppid())", modules=())
     assert _printed(folder) == [f"False {os.getpid()}\n"]
 
