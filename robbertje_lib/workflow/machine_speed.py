@@ -41,7 +41,7 @@ class MachineSpeed(BaseModel):
         return self.model_copy(update={"seconds": {**self.seconds, unit: seconds}})
 
     def of(self, part: Part) -> float | None:
-        """Seconds of a part of a stage; None where a unit of it was not measured."""
+        """Seconds of a part of a stage; None where a unit of it was not measured, such as training a large model."""
         if part.kind == "other":
             return part.seconds
         unit = self.seconds.get(f"{part.kind} {part.what}")

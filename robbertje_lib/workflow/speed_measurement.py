@@ -36,13 +36,15 @@ from robbertje_lib.models.devices import choose_precision, training_device
 from robbertje_lib.models.log_probs import Queries, token_log_probs
 from robbertje_lib.models.masked_lm import wrap
 from robbertje_lib.models.shapes import decayed_parameters, random_model, save_model, student_config
-from robbertje_lib.workflow.amounts import SEQUENCE, Amounts
+from robbertje_lib.workflow.amounts import PER_SECOND, SEQUENCE, Amounts
 from robbertje_lib.workflow.machine_speed import MachineSpeed
 
 SECONDS = 3.0  # to measure in, in all, on the machine where `amounts` was measured
 PASSES = 0.12  # of these, for each model's scoring, and as many for its fine-tuning
 FEWEST_UPDATES, MOST_UPDATES = 5, 24
 SMALLEST_UPDATE = 64  # tokens
+FEWEST_QUERIES = 4
+GPU_TIMES = 100  # as fast as that machine, where there is a GPU: with less to do it would wait for its kernels
 BATCH = 16  # examples, in fine-tuning
 KERNEL_SECONDS = 2.5  # of a stage's start, before and after its imports
 NEVER = 1e9  # seconds between two checkpoints
@@ -56,21 +58,35 @@ def measure(profile: Profile, folder: Path, cores: int, start: float) -> Iterato
     amounts = Amounts(profile)
     kinds = amounts.trained_kinds
     each = (SECONDS - 2 * PASSES * (1 + len(profile.shapes))) / (1 + len(kinds))
+    # Where a few updates would take long, training is told roughly, from what passes take.
+    kinds = {kind: model for kind, model in kinds.items() if _fits(amounts, f"30_distillation-{model}", each)}
     run = Run(_shortened(amounts, each, folder), paths.RunPaths("speed", folder))
     tokenizer = _write_text(run, amounts)
     models = _random_models(run, amounts, tokenizer)
     speed = MachineSpeed(start=start, seconds={})
     _set_threads(max(1, cores // 2))  # the stages that do not train share the machine by halves
     for name, model in models.items():
-        yield (speed := speed.with_pace(f"score {name}", _scoring(model, tokenizer, profile)))
-        yield (speed := speed.with_pace(f"finetune {name}", _finetuning(model.config, profile)))
+        size = amounts.teacher if name == "teacher" else amounts.student(profile.shapes[name])
+        tokens = _affordable(size.operations(1.0))
+        yield (speed := speed.with_pace(f"score {name}", _scoring(model, tokenizer, profile, tokens)))
+        yield (speed := speed.with_pace(f"finetune {name}", _finetuning(model.config, profile, tokens // 3)))
     _set_threads(cores)
-    if isinstance(profile.teacher, TeacherTraining):
+    if isinstance(profile.teacher, TeacherTraining) and _fits(amounts, "20_teacher", each):
         yield (speed := speed.with_pace("train teacher", _training(partial(train_teacher, run), each, profile.teacher)))
     if kinds:  # random weights do: what students learn does not matter
         save_model(models["teacher"], tokenizer, run.paths.model("teacher"))
     for kind, model in kinds.items():
         yield (speed := speed.with_pace(f"train {kind}", _training(partial(distil, run, model), each)))
+
+
+def _fits(amounts: Amounts, stage: str, seconds: float) -> bool:
+    faster = GPU_TIMES if training_device().type == "cuda" else 1
+    return FEWEST_UPDATES * SMALLEST_UPDATE * amounts.of(stage)[0].reference < 2 * faster * seconds
+
+
+def _affordable(operations: float) -> int:
+    """How many tokens of so many operations a model can read in PASSES seconds."""
+    return int(PASSES * PER_SECOND * (GPU_TIMES if training_device().type == "cuda" else 1) / operations)
 
 
 def _set_threads(count: int) -> None:
@@ -179,15 +195,15 @@ def _training(train: Callable[..., Any], seconds: float, teacher: TeacherTrainin
     return share * statistics.median(causal or [0.0]) + (1 - share) * statistics.median(masked)
 
 
-def _scoring(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, profile: Profile) -> float:
-    """Seconds a position, in float32 as stage 40 asks."""
+def _scoring(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, profile: Profile, tokens: int) -> float:
+    """Seconds a position, in float32 as stage 40 asks. tokens: about as many positions are asked at a time."""
     generator = np.random.default_rng(profile.seed)
     lines = [np.array(line) for line in _random_lines(60, SEQUENCE[profile.text], len(tokenizer), generator)]
     sequence = np.concatenate([np.full(len(line) - 2, number) for number, line in enumerate(lines)])
     position = np.concatenate([np.arange(1, len(line) - 1) for line in lines])
     positions = 0
     lm = wrap(model, tokenizer, "random")
-    few = len(lines[0]) - 2
+    few = FEWEST_QUERIES
 
     def ask() -> None:
         nonlocal positions
@@ -196,20 +212,24 @@ def _scoring(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, profile
         positions = sum(len(lines[number]) for number in asked.sequence)
 
     ask()
-    few = len(position)
+    few = max(FEWEST_QUERIES, min(len(position), tokens // (SEQUENCE[profile.text] + 2)))
     return _typical(ask) / positions
 
 
-def _finetuning(config: RobertaConfig, profile: Profile) -> float:
-    """Seconds a token of an epoch: forward, backward and update, with a head for two classes."""
+def _finetuning(config: RobertaConfig, profile: Profile, tokens: int) -> float:
+    """Seconds a token of an epoch: forward, backward and update, with a head for two classes.
+
+    tokens: a batch has no more, and at most BATCH examples.
+    """
     device = training_device()
     precision = choose_precision(device)
     model = RobertaForSequenceClassification._from_config(config, attn_implementation="eager").to(device).train()
     decayed, free = decayed_parameters(model)
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": free, "weight_decay": 0.0}], fused=True)
     length = min(2 * SEQUENCE[profile.text], profile.tokenizer.maximum_length)
-    ids = torch.randint(5, config.vocab_size, (BATCH, length), device=device)
-    labels = torch.arange(BATCH, device=device) % 2
+    examples = max(1, min(BATCH, tokens // length))
+    ids = torch.randint(5, config.vocab_size, (examples, length), device=device)
+    labels = torch.arange(examples, device=device) % 2
 
     def update() -> None:
         with precision.autocast(device):

@@ -94,7 +94,8 @@ def test_every_unit_that_a_plan_asks_for_is_measured(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("ROBBERTJE_THREADS", "1")
-    monkeypatch.setattr("robbertje_lib.workflow.speed_measurement.SECONDS", 0.05)
+    monkeypatch.setattr("robbertje_lib.workflow.speed_measurement.SECONDS", 0.3)
+    monkeypatch.setattr("robbertje_lib.workflow.speed_measurement.PASSES", 0.005)
     profile = open_run("smoke").profile
     if name == "released":  # a teacher of the hub, of which the size is known and the weights are not there
         monkeypatch.setattr("robbertje_lib.workflow.amounts.RELEASED", {"some/teacher": (3, 64, 128, 500)})
@@ -104,3 +105,11 @@ def test_every_unit_that_a_plan_asks_for_is_measured(
     parts = [part for stage in profile.stages for part in Amounts(profile).of(stage)]
     assert {part.what for part in parts if part.kind == "train"} >= {"distilbert fast", "bort fast"}
     assert all((speed.of(part) or 0) > 0 for part in parts)
+
+
+def test_a_training_too_large_for_these_seconds_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBBERTJE_THREADS", "1")
+    monkeypatch.setattr("robbertje_lib.workflow.speed_measurement.SECONDS", 0.03)
+    monkeypatch.setattr("robbertje_lib.workflow.speed_measurement.PASSES", 0.005)
+    *_, speed = measure(open_run("smoke").profile, tmp_path, cores=1, start=3.0)
+    assert {unit.split()[0] for unit in speed.seconds} == {"score", "finetune"}
