@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
+from robbertje_lib.models.compiled import compiled
 from robbertje_lib.models.shapes import decoder, head_features
 
 # Logits held at a time: for the matrix products, and for the passes in float32 (on a CPU, what its cache holds).
@@ -99,6 +100,7 @@ class _FusedHead(torch.autograd.Function):
         grad_x = torch.empty_like(x)
         grad_w = torch.zeros(0, device=features.device)
         grad_b = torch.zeros_like(bias, dtype=torch.float32)
+        slab_losses = compiled(_slab, features.device)
         for start in range(0, len(x), block):
             part = slice(start, start + block)
             logits = torch.addmm(own.bias, own.features[part], own.weight.T)
@@ -106,7 +108,7 @@ class _FusedHead(torch.autograd.Function):
             for first in range(0, len(logits), slab):
                 few = slice(first, first + slab)
                 these = slice(start + first, min(start + first + slab, start + len(logits)))
-                gradient = _slab(
+                gradient = slab_losses(
                     logits[few].float(),
                     None if teacher_logits is None else teacher_logits[few].float(),
                     targets[these],
