@@ -38,7 +38,9 @@ def _plan(root: Path, *more: str) -> dict[str, str]:
     """Planned stages and the reasons given."""
     told = _call(root, "plan", *more)
     assert told.returncode == 0, told.stderr
-    return dict(re.findall(r"^  (\d\d_\S+) +(.+?) \((?:took .*|no estimate)\)$", told.stdout, flags=re.MULTILINE))
+    return dict(
+        re.findall(r"^  (\d\d_\S+) +(.+?) \((?:took|about|no estimate)[^()]*\)$", told.stdout, flags=re.MULTILINE)
+    )
 
 
 @pytest.fixture(scope="module")
