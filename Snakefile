@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from robbertje_lib.experiment import paths
+from robbertje_lib.workflow.gpus import equal_gpus
 from robbertje_lib.workflow.dependencies import DISPLAY, INFRASTRUCTURE, modules_of
 from robbertje_lib.experiment.profile import TeacherTraining, is_folder
 from robbertje_lib.experiment.run import open_run
@@ -25,6 +26,10 @@ KNOWN_ANSWER = profile.text == "known_answer"
 # Timings of these stages are compared, so nothing may run beside them. The others share the machine by halves.
 ALL = workflow.cores or 1
 HALF = max(1, ALL // 2)
+# Where there are several GPUs of one kind, students are trained side by side, one on each: all have the same then, and
+# share nothing but the host, by equal parts. Rounded up, so that never more of them run than there are GPUs.
+GPUS = equal_gpus()
+OF_A_STUDENT = -(-ALL // max(1, GPUS))
 
 
 def here(path):
@@ -106,6 +111,7 @@ RUN = (
     "--inputs {input.results:q} --modules {input.modules:q} --outputs {output.results:q} --threads {threads} "
     "--settings {params:q}"
 )
+RUN_ON_GPU = RUN.replace("--threads {threads}", "--threads {threads} --gpus {resources.gpus}")
 
 wildcard_constraints:
     model="|".join(map(re.escape, profile.trained)) or "none",
@@ -173,8 +179,9 @@ rule distillation:
             "seed", "tokenizer", "teacher", f"students.{profile.student_of(wildcards.model)}",
             f"shapes.{student(wildcards).shape}", f"recipes.{student(wildcards).recipe}",
         ),
-    threads: ALL
-    shell: RUN
+    threads: OF_A_STUDENT
+    resources: gpus=1 if GPUS > 1 else 0
+    shell: RUN_ON_GPU
 
 rule pseudo_perplexity:
     message: "40_pseudo_perplexity"

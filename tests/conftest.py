@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["ROBBERTJE_MEASURE"] = "0"  # a plan would time this machine for seconds, in each of many projects
+
 
 @pytest.fixture(autouse=True)
 def _own_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,6 @@ def check_instruments(run: Run, significance: SignificanceResult) -> list[Instru
     return checks
 
 
-def failed(checks: list[InstrumentCheck]) -> list[str]:
-    """Names of the instruments that failed a check, each once."""
-    return list(dict.fromkeys(check.instrument for check in checks if not check.passed))
-
-
 def _check(instrument: str, planted: str, read: str, passed: bool, detail: str) -> InstrumentCheck:
     return InstrumentCheck(instrument=instrument, planted=planted, read=read, passed=passed, detail=detail)
 

@@ -8,7 +8,6 @@ Arrow store; only the lengths and one epoch's order are held in memory.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,17 +17,15 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from robbertje_lib.experiment.artefacts import open_store
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.models.length_batches import batches_of_tokens
+from robbertje_lib.models.packed_attention import Packing, packing_of, sent
 
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
-PACKED_SHARE = 0.85  # of real tokens that a pass of joined batches keeps
 BIN_WIDTH = 4  # `sequences`: lengths 3 to 6 share a bin, then 7 to 10, and so on, as in the published code
-PAD = 1  # id of `<pad>`, RoBERTa's
 # What a random stream is for; the number keeps streams of one seed apart.
 ORDER, MASK = 0, 1
 
@@ -43,7 +40,7 @@ class TokenStore:
         """
         if not (folder / "dataset_info.json").is_file():
             raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
-        chunks: list[pa.Array] = open_store(folder).data.column("input_ids").chunks
+        chunks: list[pa.Array] = open_store(folder).column("input_ids").chunks
         self.chunks = [(c.values.to_numpy(), c.offsets.to_numpy().astype(np.int64)) for c in chunks]
         self.starts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in self.chunks)])
         self.lengths = np.concatenate([np.diff(o) for _, o in self.chunks]).astype(np.int32)
@@ -62,6 +59,21 @@ class TokenStore:
         values, offsets = self.chunks[chunk]
         at = row - self.starts[chunk]
         return values[offsets[at] : offsets[at + 1]]
+
+    def row_of_tokens(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids of `rows`, one behind the other, in this order (tokens,), and the length of each (rows,)."""
+        lengths = self.lengths[rows].astype(np.int64)
+        ends = np.cumsum(lengths)
+        row_of_tokens = np.empty(int(ends[-1]), dtype=np.int64)
+        chunk = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(chunk):
+            values, offsets = self.chunks[number]
+            inside = chunk == number
+            first = offsets[rows[inside] - self.starts[number]]
+            shift = first - (ends - lengths)[inside]  # from the place in the row to that in the chunk
+            places = np.flatnonzero(np.repeat(inside, lengths))
+            row_of_tokens[places] = values[places + np.repeat(shift, lengths[inside])]
+        return row_of_tokens, lengths
 
     def counts(self, vocabulary: int) -> NDArray[np.int64]:
         """How often each token occurs in the whole store: (vocabulary,)."""
@@ -167,35 +179,67 @@ def _token_budget(
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass. Positions index the flattened (sequences x length) grid."""
+    """One forward pass: all its sequences behind one another in a row, nothing padded. Positions index that row.
+
+    What depends on values is worked out here, on the host, so that no computation on a device has to wait for one.
+    """
 
     rows: NDArray[np.int32]
-    input_ids: Tensor  # (sequences, length) int64, masked unless `targets` is None
-    attention_mask: Tensor | None  # (sequences, length) int64; None where nothing is padded
+    input_ids: Tensor  # (tokens,) int64, masked unless `targets` is empty
+    packing: Packing
     masked: Tensor  # (masked,) int64
     targets: Tensor  # (masked,) int64, the tokens that stood there
-    unmasked: Tensor  # (real tokens - masked,) int64, specials included
-    origin: Tensor  # (real tokens,) int64: of masked, then unmasked, in which of the joined batches they were
+    unmasked: Tensor  # (tokens - masked,) int64, specials included
+    origin: Tensor  # (tokens,) int64: of masked, then unmasked, in which of the joined batches they were
+    followed: Tensor  # (tokens - sequences,) int64: all but the last of each sequence
+    joined: int  # how many batches this pass is joined from
 
     @classmethod
-    def of(cls, rows: NDArray[np.int32], input_ids: Tensor, real: Tensor, masked: Tensor, targets: Tensor) -> "Batch":
-        """One batch, not joined; `real` (sequences, length) says where its grid is no padding."""
-        unmasked = real.flatten().index_fill(0, masked, False).nonzero().squeeze(1)
-        origin = torch.zeros(len(masked) + len(unmasked), dtype=torch.int64)
-        attention_mask = None if len(origin) == real.numel() else real.long()
-        return cls(rows, input_ids, attention_mask, masked, targets, unmasked, origin)
+    def of(
+        cls,
+        rows: NDArray[np.int32],
+        lengths: NDArray[np.int64],
+        input_ids: NDArray[np.int64],
+        masked: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        owner: NDArray[np.int64] | None = None,
+    ) -> "Batch":
+        """`lengths` (sequences,) of the sequences that make `input_ids`; `owner` (sequences,): the batch of each."""
+        visible = np.ones(len(input_ids), dtype=bool)
+        visible[masked] = False
+        unmasked = np.flatnonzero(visible)
+        last = np.cumsum(lengths) - 1
+        owner = np.zeros(len(lengths), dtype=np.int64) if owner is None else owner
+        origin = np.repeat(owner, lengths)[np.concatenate([masked, unmasked])]
+        followed = np.delete(np.arange(len(input_ids)), last)
+        return cls(
+            rows,
+            torch.from_numpy(input_ids),
+            packing_of(lengths),
+            torch.from_numpy(masked),
+            torch.from_numpy(targets),
+            torch.from_numpy(unmasked),
+            torch.from_numpy(origin),
+            torch.from_numpy(followed),
+            int(owner[-1]) + 1,
+        )
 
     @property
     def tokens(self) -> int:
-        """Real tokens, specials included."""
-        return len(self.origin)
+        """All are real, specials included."""
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Of each sequence: (sequences,); to be read on the host."""
+        return np.diff(self.packing.starts.numpy()).astype(np.int64)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`; from pinned memory, without waiting, if that is a GPU."""
         if device.type == "cpu":
             return self
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: t.pin_memory().to(device, non_blocking=True) for name, t in tensors.items()})
+        moved = {name: sent(value, device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, packing=self.packing.to(device), **moved)
 
 
 def masked_count(tokens: int, fraction: float) -> int:
@@ -219,64 +263,52 @@ class Masking:
         self.weights[tokenizer.all_special_ids] = 0
 
     def apply(
-        self, input_ids: NDArray[np.int64], real: NDArray[np.bool_], generator: np.random.Generator
+        self, input_ids: NDArray[np.int64], generator: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Mask `input_ids` in place; returns the masked flat positions, ascending, and the tokens that stood there.
+        """Mask `input_ids` (tokens,) in place; returns masked positions, ascending, and the tokens that stood there.
 
         Positions are drawn without replacement in proportion to the weights; special tokens are never drawn.
         """
-        flat = input_ids.reshape(-1)
-        weights = np.where(real.reshape(-1), self.weights[flat], 0)
+        weights = self.weights[input_ids]
         candidates = np.flatnonzero(weights)
-        wanted = min(masked_count(int(real.sum()), self.fraction), len(candidates))
+        wanted = min(masked_count(len(input_ids), self.fraction), len(candidates))
         # The smallest of exponential clocks with rates w: sequential draws without replacement, all at once.
         clocks = generator.exponential(size=len(candidates)) / weights[candidates]
         chosen = np.sort(candidates[np.argpartition(clocks, wanted - 1)[:wanted]]) if wanted else candidates[:0]
-        targets = flat[chosen].copy()
+        targets = input_ids[chosen]
         fate = generator.choice(3, size=wanted, p=(0.8, 0.1, 0.1))
-        flat[chosen[fate == 0]] = self.mask_id
-        flat[chosen[fate == 2]] = generator.integers(self.vocabulary, size=int((fate == 2).sum()))
+        input_ids[chosen[fate == 0]] = self.mask_id
+        input_ids[chosen[fate == 2]] = generator.integers(self.vocabulary, size=int((fate == 2).sum()))
         return chosen, targets
 
 
 def make_batch(store: TokenStore, rows: NDArray[np.int32], masking: Masking | None, key: tuple[int, int, int]) -> Batch:
-    """Read `rows`, pad them on the right and mask them; `key` = (seed, epoch, step) fixes the draw.
+    """Read `rows`, one behind the other, and mask them; `key` = (seed, epoch, step) fixes the draw.
 
     Without `masking` nothing is masked, and `masked` is empty.
     """
-    input_ids, real = _padded(store, rows)
+    input_ids, lengths = store.row_of_tokens(rows)
     chosen = targets = np.zeros(0, dtype=np.int64)
     if masking is not None:
         seed, epoch, step = key
-        chosen, targets = masking.apply(input_ids, real, np.random.default_rng([seed, MASK, epoch, step]))
-    return Batch.of(rows, *map(torch.from_numpy, (input_ids, real, chosen, targets)))
-
-
-def _padded(store: TokenStore, rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Token ids of `rows`, padded on the right, and where they are real: (sequences, length) both."""
-    sequences = [store.tokens(int(row)) for row in rows]
-    lengths = np.array([len(s) for s in sequences])
-    real = np.arange(int(lengths.max())) < lengths[:, None]
-    input_ids = np.full(real.shape, PAD, dtype=np.int64)
-    input_ids[real] = np.concatenate(sequences)
-    return input_ids, real
+        chosen, targets = masking.apply(input_ids, np.random.default_rng([seed, MASK, epoch, step]))
+    return Batch.of(rows, lengths, input_ids, chosen, targets)
 
 
 def pack(batches: list[NDArray[np.int32]], lengths: NDArray[np.int32], budget: int) -> list[list[int]]:
-    """Which of `batches` (row numbers) to join in one pass of at most `budget` positions; those of like width meet.
+    """Which of `batches` (row numbers) to join in one pass of at most `budget` tokens.
 
-    A batch that would bring the share of real tokens below PACKED_SHARE starts a pass of its own.
+    Those of like width meet, for attention on a grid (`models.packed_attention`) finds fewer blocks in them then.
     """
     widths = [int(lengths[rows].max()) for rows in batches]
     passes: list[list[int]] = []
-    sequences = tokens = 0
+    tokens = 0
     for index in sorted(range(len(batches)), key=lambda i: (widths[i], i)):
-        sequences += len(batches[index])
-        tokens += int(lengths[batches[index]].sum())
-        positions = sequences * widths[index]
-        if not passes or positions > budget or tokens < PACKED_SHARE * positions:
+        own = int(lengths[batches[index]].sum())
+        tokens += own
+        if not passes or tokens > budget:
             passes.append([])
-            sequences, tokens = len(batches[index]), int(lengths[batches[index]].sum())
+            tokens = own
         passes[-1].append(index)
     return passes
 
@@ -285,23 +317,15 @@ def join(batches: list[Batch]) -> Batch:
     """Several batches as one pass, each token as it was masked in its own; `origin` tells which that was."""
     if len(batches) == 1:
         return batches[0]
-    heights, widths = zip(*(b.input_ids.shape for b in batches), strict=True)
-    width, above = max(widths), np.cumsum([0, *heights[:-1]]).tolist()
-
-    def widened(grids: Iterable[Tensor], value: int) -> Tensor:
-        return torch.cat([functional.pad(g, (0, width - g.shape[1]), value=value) for g in grids])
-
-    real = (torch.ones_like(b.input_ids) if b.attention_mask is None else b.attention_mask for b in batches)
-    masked = [(b.masked // w + top) * width + b.masked % w for b, w, top in zip(batches, widths, above, strict=True)]
-    joined = Batch.of(
+    before = np.cumsum([0, *(b.tokens for b in batches[:-1])]).tolist()
+    return Batch.of(
         np.concatenate([b.rows for b in batches]),
-        widened((b.input_ids for b in batches), PAD),
-        widened(real, 0).bool(),
-        torch.cat(masked),
-        torch.cat([b.targets for b in batches]),
+        np.concatenate([b.lengths for b in batches]),
+        np.concatenate([b.input_ids.numpy() for b in batches]),
+        np.concatenate([b.masked.numpy() + start for b, start in zip(batches, before, strict=True)]),
+        np.concatenate([b.targets.numpy() for b in batches]),
+        np.repeat(np.arange(len(batches)), [len(b.rows) for b in batches]),
     )
-    owner = torch.arange(len(batches)).repeat_interleave(torch.tensor(heights))
-    return replace(joined, origin=owner[torch.cat([joined.masked, joined.unmasked]) // width])
 
 
 def masked_one_by_one(
@@ -314,9 +338,9 @@ def masked_one_by_one(
     batches = []
     for members in pack(copies, store.lengths, budget):
         of_batch = np.concatenate([copies[i] for i in members])
-        input_ids, real = _padded(store, of_batch)
-        at = np.arange(len(real)), np.concatenate([columns[i] for i in members])
-        targets, masked = input_ids[at], np.ravel_multi_index(at, real.shape)
-        input_ids[at] = tokenizer.mask_token_id
-        batches.append(Batch.of(of_batch, *map(torch.from_numpy, (input_ids, real, masked, targets))))
+        input_ids, lengths = store.row_of_tokens(of_batch)
+        masked = np.cumsum(lengths) - lengths + np.concatenate([columns[i] for i in members])
+        targets = input_ids[masked]
+        input_ids[masked] = tokenizer.mask_token_id
+        batches.append(Batch.of(of_batch, lengths, input_ids, masked, targets))
     return batches

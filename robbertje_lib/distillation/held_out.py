@@ -47,11 +47,12 @@ class HeldOut:
 
 @torch.no_grad()
 def _mean_loss(batches: list[Batch], model: PreTrainedModel, precision: Precision) -> float:
-    total, device, training = 0.0, model.device, model.training
+    losses, device, training = [], model.device, model.training
     model.eval()
     for batch in (b.to(device) for b in batches):
         with precision.autocast(device):
-            hidden = hidden_states(model, batch.input_ids, batch.attention_mask).flatten(0, 1)[batch.masked]
-            total += float(head_losses(head_of(model, hidden), batch.targets).mlm)
+            hidden = hidden_states(model, batch.input_ids, batch.packing).index_select(0, batch.masked)
+            losses.append(head_losses(head_of(model, hidden), batch.targets).mlm)
     model.train(training)
+    total = float(torch.stack(losses).sum(dtype=torch.float64))  # read once, when all is under way
     return total / sum(len(b.targets) for b in batches)

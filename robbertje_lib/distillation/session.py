@@ -1,6 +1,7 @@
 """What the training of the teacher and of a student have in common, before and after the loop."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Self
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -9,12 +10,13 @@ from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
 from robbertje_lib.distillation.held_out import HeldOut
 from robbertje_lib.distillation.job import Job, Objective, Show
 from robbertje_lib.distillation.training import train
+from robbertje_lib.distillation.trial import tried_precision
 from robbertje_lib.experiment.artefacts import remove, sha256
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import Recipe
 from robbertje_lib.experiment.results.training import PrecisionUsed, TrainingResult
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.devices import Precision, choose_precision, peak_memory, processes, training_device
+from robbertje_lib.models.devices import Precision, peak_memory, processes, training_device
 from robbertje_lib.models.shapes import parameter_count, save_model
 
 
@@ -27,19 +29,16 @@ class TrainingSession:
     recipe: Recipe
     checkpoint_seconds: float
     show: Show | None
-    precision: Precision
     tokenizer: PreTrainedTokenizerFast
 
     @classmethod
     def open(cls, run: Run, name: str, recipe: Recipe, checkpoint_seconds: float, show: Show | None) -> Self:
-        """Choose the precision, say so, and load the tokenizer. Raises `UserError` if there is none."""
+        """Set up the device, and load the tokenizer. Raises `UserError` if there is none."""
         folder = run.paths.tokenizer
         if not folder.is_dir():
             raise UserError(f"no tokenizer in {folder}; run notebook 10_corpus first, or `make reproduce`")
-        precision = choose_precision(training_device(), recipe.precision)
-        if processes().is_main_process:
-            print(f"{name}: {precision.name}, because {precision.reason}", flush=True)
-        return cls(run, name, recipe, checkpoint_seconds, show, precision, AutoTokenizer.from_pretrained(folder))
+        training_device()
+        return cls(run, name, recipe, checkpoint_seconds, show, AutoTokenizer.from_pretrained(folder))
 
     @property
     def seed(self) -> int:
@@ -47,31 +46,29 @@ class TrainingSession:
         return self.run.profile.seed_of(self.name)
 
     def train(
-        self, model: PreTrainedModel, objective: Objective, store: TokenStore, decided_by: dict[str, str]
+        self,
+        model: PreTrainedModel,
+        objective_in: Callable[[Precision], Objective],
+        store: TokenStore,
+        decided_by: dict[str, str],
+        kind: str,
     ) -> TrainingResult:
-        """Train `model` in place, as `training.train` does, and sum up how it went.
+        """Choose the precision, say so, train `model` in place, as `training.train` does, and sum up how it went.
 
-        decided_by: what decides the weights besides seed, text, tokenizer and precision, by the name of each.
+        objective_in: the objective, made ready for a precision. decided_by: what decides the weights besides seed,
+        text, tokenizer and precision, by the name of each. kind: models of one kind have one precision throughout the
+        run; what was found fastest is kept under this name.
         """
-        paths, recipe = self.run.paths, without_epochs(self.recipe, store)
-        common = {"seed": str(self.seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
-        counts = store.counts(model.config.vocab_size) if recipe.masking == "smoothed" else None
-        job = Job(
-            name=self.name,
-            plan=Plan(store, recipe.batching, recipe.batch_size, self.seed, recipe.order),
-            masking=Masking(self.tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
-            recipe=recipe,
-            held_out=HeldOut(paths.held_out, self.tokenizer, self.run.profile.seed),
-            checkpoints=paths.checkpoints(self.name),
-            fingerprint={**decided_by, **common, "precision": self.precision.name},
-            precision=self.precision,
-            checkpoint_seconds=self.checkpoint_seconds,
-            show=self.show,
-        )
-        state = train(model, objective, job)
+        paths = self.run.paths
+        job = self._job(model.config.vocab_size, store, decided_by)
+        precision = tried_precision(model, objective_in, job, paths.choice(kind))
+        if processes().is_main_process:
+            print(f"{self.name}: {precision.name}, because {precision.reason}", flush=True)
+        job = replace(job, precision=precision, fingerprint={**job.fingerprint, "precision": precision.name})
+        state = train(model, objective_in(precision), job)
         return TrainingResult(
             parameters=parameter_count(model),
-            precision=PrecisionUsed(name=self.precision.name, reason=self.precision.reason),
+            precision=PrecisionUsed(name=precision.name, reason=precision.reason),
             processes=processes().num_processes,
             dropped=dict(store.dropped),
             epoch_tokens=store.epoch_tokens,
@@ -85,6 +82,24 @@ class TrainingSession:
             peak_rss_bytes=peak_memory(),
             curve=state.curve,
             held_out_curve=state.held_out_curve,
+        )
+
+    def _job(self, vocabulary: int, store: TokenStore, decided_by: dict[str, str]) -> Job:
+        """Everything about the training but its precision."""
+        paths, recipe = self.run.paths, without_epochs(self.recipe, store)
+        common = {"seed": str(self.seed), "text": store.fingerprint, "tokenizer": sha256(paths.tokenizer)}
+        counts = store.counts(vocabulary) if recipe.masking == "smoothed" else None
+        return Job(
+            name=self.name,
+            plan=Plan(store, recipe.batching, recipe.batch_size, self.seed, recipe.order),
+            masking=Masking(self.tokenizer, recipe.mask_fraction, counts, recipe.mask_smoothing),
+            recipe=recipe,
+            held_out=HeldOut(paths.held_out, self.tokenizer, self.run.profile.seed),
+            checkpoints=paths.checkpoints(self.name),
+            fingerprint={**decided_by, **common},
+            precision=Precision("fp32"),
+            checkpoint_seconds=self.checkpoint_seconds,
+            show=self.show,
         )
 
     def finish(self, model: PreTrainedModel, result: TrainingResult) -> None:

@@ -24,7 +24,7 @@ from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.profile import Profile, Recipe, Student
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run, open_run
-from robbertje_lib.models.devices import processes
+from robbertje_lib.models.devices import Precision, processes
 from robbertje_lib.models.shapes import build_student, freeze, hidden_states, load_teacher, ready_for, weights_digest
 
 
@@ -51,17 +51,18 @@ def distillation_loss(
     the cosine of last hidden states over all real tokens. `counts` are what sums are divided by, and default to
     those of the whole pass, which is `batchmean` over its positions. `equal_pairs`: see `losses.head_losses`.
     """
-    positions = torch.cat([batch.masked, batch.unmasked])  # masked first, so that they form a slice
     if counts is None:
-        joined = int(batch.origin.max()) + 1
         sizes = torch.tensor([batch.tokens, len(batch.masked), len(batch.rows)], device=batch.origin.device)
-        counts = UpdateCounts(*sizes[:, None].expand(-1, joined))
-    of_token, of_masked = 1 / counts.tokens[batch.origin], 1 / counts.masked[batch.origin[: len(batch.masked)]]
+        counts = UpdateCounts(*sizes[:, None].expand(-1, batch.joined))
+    of_token = (1 / counts.tokens).index_select(0, batch.origin)
+    of_masked = (1 / counts.masked).index_select(0, batch.origin[: len(batch.masked)])
     kl_shares = of_masked if recipe.kl_positions == "masked" else of_token
     predicted = len(kl_shares)
-    own = hidden_states(student, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
+    # Masked first, so that they form a slice.
+    positions = torch.cat([batch.masked, batch.unmasked])
+    own = hidden_states(student, batch.input_ids, batch.packing).index_select(0, positions)
     with torch.no_grad():
-        aim = hidden_states(teacher, batch.input_ids, batch.attention_mask).flatten(0, 1)[positions]
+        aim = hidden_states(teacher, batch.input_ids, batch.packing).index_select(0, positions)
         teacher_head = head_of(teacher, aim[:predicted])
     heads = head_losses(
         head_of(student, own[:predicted]),
@@ -131,16 +132,17 @@ def distil(run: Run, model: str, checkpoint_seconds: float = 60.0, show: Show | 
     folder, tokenizer = run.paths.corpus(settings.selection, settings.arm), session.tokenizer
     store = TokenStore(folder, recipe.minimum_tokens, tokenizer.unk_token_id)
     device = processes().device
-    outcome = session.train(
-        student,
-        Distillation(
-            freeze(ready_for(teacher, device), session.precision.dtype),
-            recipe,
-            pair_ids(recipe.equal_pairs, tokenizer, device),
-        ),
-        store,
-        decided_by,
-    )
+    equal_pairs = pair_ids(recipe.equal_pairs, tokenizer, device)
+
+    del teacher  # from here on there are only frozen copies: one, and two while the precision is chosen
+
+    def objective_in(precision: Precision) -> Distillation:
+        own = ready_for(load_teacher(profile.teacher, run.paths.model("teacher")), device)
+        return Distillation(freeze(own, precision.dtype), recipe, equal_pairs)
+
+    # Replicates and arms differ by their text and seed, and must not differ by their number type.
+    kind = f"students-{settings.shape}-{settings.recipe}"
+    outcome = session.train(student, objective_in, store, decided_by, kind)
     result = DistillationResult(
         student=model,
         seed=session.seed,

@@ -27,7 +27,6 @@ class LanguageModelling:
     """Causal language modelling up to `causal_share` of the run, masked from there."""
 
     causal_share: float
-    end: int  # id of `</s>`, which nothing follows
     parts: tuple[str, ...] = ()
 
     def phase(self, progress: float) -> str:
@@ -36,15 +35,15 @@ class LanguageModelling:
     def __call__(self, model: PreTrainedModel, batch: Batch, counts: UpdateCounts, phase: str) -> dict[str, Tensor]:
         """Nats per predicted token, averaged over the update."""
         causal = phase == "causal"
-        hidden = hidden_states(model, batch.input_ids, batch.attention_mask, causal).flatten(0, 1)
+        hidden = hidden_states(model, batch.input_ids, batch.packing, causal)
         positions, targets, shares = batch.masked, batch.targets, 1 / counts.masked
         origin = batch.origin[: len(positions)]
         if causal:
-            tokens = batch.input_ids.flatten()
-            followed = tokens[batch.unmasked] != self.end
-            positions, origin = batch.unmasked[followed], batch.origin[followed]
-            targets, shares = tokens[positions + 1], 1 / (counts.tokens - counts.sequences)
-        return {"loss": head_losses(head_of(model, hidden[positions]), targets, mlm_shares=shares[origin]).weighted}
+            # Nothing is masked: `origin` has the order of the row.
+            positions, origin = batch.followed, batch.origin.index_select(0, batch.followed)
+            targets, shares = batch.input_ids.index_select(0, positions + 1), 1 / (counts.tokens - counts.sequences)
+        head, shares = head_of(model, hidden.index_select(0, positions)), shares.index_select(0, origin)
+        return {"loss": head_losses(head, targets, mlm_shares=shares).weighted}
 
 
 def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None = None) -> TeacherResult:
@@ -63,9 +62,10 @@ def train_teacher(run: Run, checkpoint_seconds: float = 60.0, show: Show | None 
     model = build_teacher(settings, session.tokenizer, session.seed)
     outcome = session.train(
         model,
-        LanguageModelling(settings.causal_share, session.tokenizer.sep_token_id),
+        lambda precision: LanguageModelling(settings.causal_share),
         store,
         {"teacher": settings.model_dump_json()},
+        kind="teacher",
     )
     result = TeacherResult(settings=settings, **dict(outcome))
     session.finish(model, result)

@@ -8,7 +8,8 @@ weights, optimizer moments and a few numbers, and a resumed run equals an uninte
 
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -17,37 +18,37 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from robbertje_lib.distillation.batching import join, make_batch, masked_count, pack
 from robbertje_lib.distillation.job import (
     Job,
     Objective,
     TrainingState,
-    UpdateCounts,
     learning_rate,
     resume,
     save_checkpoint,
     saved_checkpoints,
 )
+from robbertje_lib.distillation.steps import Measured, adamw, parameters_of, step
+from robbertje_lib.distillation.updates import PASS_POSITIONS, Pass, PassMaker, Update, planned_updates, updates_ahead
+from robbertje_lib.experiment import heartbeat
 from robbertje_lib.experiment.errors import UserError
-from robbertje_lib.experiment.profile import Recipe
 from robbertje_lib.experiment.results.training import CurvePoint, HeldOutPoint
 from robbertje_lib.experiment.words import duration
 from robbertje_lib.models.devices import peak_memory, processes
-from robbertje_lib.models.shapes import decayed_parameters, ready_for
+from robbertje_lib.models.reproducible import same_bits
+from robbertje_lib.models.shapes import ready_for
 
-DROPOUT = 2  # random stream; see batching.ORDER and MASK
-# Positions of a pass that small batches of one update are joined in; what they are averaged over stays their own.
-PASS_POSITIONS = defaultdict(lambda: 2**15, cpu=2**11)
 CURVE_POINTS = 200
 HELD_OUT_POINTS = 10
+# Updates that are handed to a device before what the first of them measured is read: so it never waits for the host.
+UNREAD = defaultdict(int, cuda=1)
 
 
 def train(model: PreTrainedModel, objective: Objective, job: Job) -> TrainingState:
     """Train `model` in place until the recipe's amount is reached, from the last checkpoint if there is one.
 
     With several processes (`accelerate launch`) each works on its share of every update's batches.
-    Raises `UserError` if the loss stops being finite, if a checkpoint is of other settings, or if an update
-    has fewer batches than there are processes.
+    Raises `UserError` if the loss stops being finite (the model is then as before that update), if a checkpoint is of
+    other settings, or if an update has fewer batches than there are processes.
     """
     team, recipe = processes(), job.recipe
     at_once = max(1, recipe.update_size // recipe.batch_size)
@@ -56,23 +57,20 @@ def train(model: PreTrainedModel, objective: Objective, job: Job) -> TrainingSta
             f"{job.name}: {at_once} batches an update cannot be dealt to {team.num_processes} "
             "processes; lower batch_size or start fewer processes"
         )
-    ready_for(model, team.device).train()
-    optimizer = _optimizer(model, recipe)
+    device = team.device
+    ready_for(model, device).train()
+    optimizer = adamw(model, recipe)
     state = resume(model, optimizer, job)
-    watch = Watch(job, state, team.is_main_process)
-    generators = [team.device] if team.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=generators):
-        while state.share(recipe) < 1:
-            batches = job.plan.epoch(state.epoch)
-            while state.batch < len(batches) and state.share(recipe) < 1:
-                watch.evaluate_if_due(model, objective)
-                rows = batches[state.batch : state.batch + at_once]
-                phase = objective.phase(state.share(recipe))
-                losses = make_update(model, optimizer, objective, job, state, rows, phase, team)
-                watch.note(losses, rows, phase)
-                watch.save_if_due(model, optimizer)
-            if state.batch >= len(batches):
-                state.epoch, state.batch = state.epoch + 1, 0
+    watch = Watch(job, objective.parts, state, team.is_main_process)
+    maker = PassMaker(job, team.process_index, team.num_processes, PASS_POSITIONS[device.type])
+    ahead = updates_ahead(planned_updates(job, objective, state, at_once), maker, device)
+    generators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=generators), same_bits(device), closing(ahead):
+        for update, passes in ahead:
+            watch.evaluate_if_due(model, update)
+            measured = make_update(model, optimizer, objective, job, update, passes, team)
+            watch.note(update, measured)
+            watch.save_if_due(model, optimizer)
     watch.finish(model)
     return state
 
@@ -82,56 +80,24 @@ def make_update(
     optimizer: torch.optim.Optimizer,
     objective: Objective,
     job: Job,
-    state: TrainingState,
-    batches: list[np.ndarray],
-    phase: str,
+    update: Update,
+    passes: list[Pass],
     team: PartialState,
-) -> dict[str, float]:
-    """One optimizer update over `batches` (row numbers); its loss and parts, averaged over the whole update."""
-    recipe, lengths = job.recipe, job.plan.store.lengths
-    counts = np.array([_counts(lengths[rows], job.masking.fraction) for rows in batches], dtype=np.float32)
-    averages = np.broadcast_to(counts.sum(axis=0), counts.shape)
-    if recipe.normalisation == "micro_batch":
-        averages = counts * len(batches)
-    totals = torch.zeros(2 + len(objective.parts), device=team.device)  # positions, loss, parts
-    own = range(team.process_index, len(batches), team.num_processes)
-    for members in pack([batches[i] for i in own], lengths, PASS_POSITIONS[team.device.type]):
-        numbers = [own[i] for i in members]
-        keys = [(job.plan.seed, state.epoch, state.batch + i) for i in numbers]
-        masking = None if phase == "causal" else job.masking
-        parts = [make_batch(job.plan.store, batches[i], masking, key) for i, key in zip(numbers, keys, strict=True)]
-        batch = join(parts).to(team.device)
-        shares = UpdateCounts(*torch.from_numpy(averages[numbers]).to(team.device).T)
-        torch.manual_seed(_dropout_seed(keys[0]))
-        with job.precision.autocast(team.device):
-            losses = objective(model, batch, shares, phase)
+) -> Measured:
+    """One optimizer update: this process's `passes` of it, and the step that all processes take."""
+    recipe, device = job.recipe, team.device
+    totals = torch.zeros(2 + len(objective.parts), device=device)  # positions, loss, parts
+    for one in passes:
+        batch, counts = one.on(device)
+        torch.manual_seed(one.dropout_seed)
+        with job.precision.autocast(device):
+            losses = objective(model, batch, counts, update.phase)
         losses["loss"].backward()
-        seen = losses["loss"].new_tensor(batch.input_ids.numel())
-        totals += torch.stack([seen, losses["loss"].detach(), *(losses[part] for part in objective.parts)])
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        totals[0] += one.positions
+        totals[1:] += torch.stack([losses["loss"].detach(), *(losses[part] for part in objective.parts)])
     if team.num_processes > 1:
-        totals = _sum_over_processes(parameters, totals)
-    norm = nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
-    values = dict(zip(("positions", "loss", *objective.parts), totals.tolist(), strict=True))
-    state.positions += int(values.pop("positions"))
-    if not math.isfinite(values["loss"]) or not math.isfinite(float(norm)):
-        raise _not_finite(job, state, values["loss"], float(norm), batches)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, state.share(recipe))
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return values
-
-
-def _counts(lengths: np.ndarray, fraction: float) -> tuple[int, int, int]:
-    """Tokens, masked tokens and sequences of a batch."""
-    tokens = int(lengths.sum())
-    return tokens, masked_count(tokens, fraction), len(lengths)
-
-
-def _dropout_seed(key: tuple[int, int, int]) -> int:
-    seed, epoch, number = key
-    return int(np.random.SeedSequence([seed, DROPOUT, epoch, number]).generate_state(1)[0])
+        totals = _sum_over_processes(parameters_of(optimizer), totals)
+    return step(optimizer, totals, learning_rate(recipe, update.share), recipe.gradient_clip)
 
 
 def _sum_over_processes(parameters: list[nn.Parameter], totals: Tensor) -> Tensor:
@@ -155,36 +121,39 @@ def _not_finite(job: Job, state: TrainingState, loss: float, norm: float, batche
     )
 
 
-def _optimizer(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
-    decayed, free = decayed_parameters(model)
-    groups = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        groups,
-        lr=recipe.learning_rate,
-        betas=recipe.adam_betas,
-        eps=recipe.adam_epsilon,
-        weight_decay=recipe.weight_decay,
-        fused=True,  # several times faster than one kernel a parameter, on CPU as on GPU
-    )
-
-
 class Watch:
-    """Keeps the books of a run in its `state`; only the main process evaluates and writes."""
+    """Keeps the books of a run in its `state`; only the main process evaluates and writes.
 
-    def __init__(self, job: Job, state: TrainingState, main: bool) -> None:
-        self.job, self.state, self.main = job, state, main
+    An update is in the books once it was read: up to UNREAD later than noted, and before anybody looks at them.
+    """
+
+    def __init__(self, job: Job, parts: tuple[str, ...], state: TrainingState, main: bool) -> None:
+        self.job, self.parts, self.state, self.main = job, parts, state, main
+        self.unread: deque[tuple[Update, Measured]] = deque()
         self.started = self.mark = self.logged = self.saved = time.monotonic()
         self.before = state.seconds
         self.first_share = state.share(job.recipe)
 
-    def note(self, losses: dict[str, float], batches: list[np.ndarray], phase: str) -> None:
+    def note(self, update: Update, measured: Measured) -> None:
+        """Take down an update. Raises `UserError` once one is read that was not finite."""
+        self.unread.append((update, measured))
+        self._read(all_but=UNREAD[measured.device.type])
+
+    def _read(self, all_but: int = 0) -> None:
+        while len(self.unread) > all_but:
+            update, measured = self.unread.popleft()
+            values = dict(zip(("positions", "loss", *self.parts, "norm"), measured.read(), strict=True))
+            if not all(map(math.isfinite, values.values())):
+                raise _not_finite(self.job, self.state, values["loss"], values["norm"], update.batches)
+            self.state.positions += int(values.pop("positions"))
+            del values["norm"]
+            self._count(update, values)
+
+    def _count(self, update: Update, losses: dict[str, float]) -> None:
         """Count an update; add a point to the curve and a log line when they are due."""
-        s, lengths = self.state, self.job.plan.store.lengths
+        s = self.state
         before = s.share(self.job.recipe)
-        s.update += 1
-        s.batch += len(batches)
-        s.sequences += sum(len(rows) for rows in batches)
-        s.tokens += int(sum(lengths[rows].sum() for rows in batches))
+        update.count_in(s)
         self._tick(training=True)
         s.updates_in_sums += 1
         for part, value in losses.items():
@@ -192,22 +161,24 @@ class Watch:
         after = s.share(self.job.recipe)
         if s.update == 1 or math.floor(after * CURVE_POINTS) > math.floor(before * CURVE_POINTS):
             means = {part: value / s.updates_in_sums for part, value in s.sums.items()}
-            s.curve.append(CurvePoint(update=s.update, tokens=s.tokens, seconds=s.seconds, phase=phase, **means))
+            s.curve.append(CurvePoint(update=s.update, tokens=s.tokens, seconds=s.seconds, phase=update.phase, **means))
             s.sums, s.updates_in_sums = {}, 0
         if self.main and (time.monotonic() - self.logged >= self.job.log_seconds or after == 1):
             self._log(losses)
 
-    def evaluate_if_due(self, model: PreTrainedModel, objective: Objective) -> None:
-        """Held-out loss each time a tenth of the run is done, unless the model is in its causal phase."""
-        share = self.state.share(self.job.recipe)
-        due = math.floor(share * HELD_OUT_POINTS)
-        if self.main and objective.phase(share) != "causal" and due > self.state.evaluated:
+    def evaluate_if_due(self, model: PreTrainedModel, update: Update) -> None:
+        """Held-out loss before `update` each time a tenth of the run is done, unless that is of the causal phase."""
+        due = math.floor(update.share * HELD_OUT_POINTS)
+        if self.main and update.phase != "causal" and due > self.state.evaluated:
+            self._read()
+            self._tick(training=True)
             self._evaluate(model)
             self.state.evaluated = due
 
     def save_if_due(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
         """A checkpoint, at the job's time interval."""
         if self.main and time.monotonic() - self.saved >= self.job.checkpoint_seconds:
+            self._read()
             self._tick()
             save_checkpoint(model, optimizer, self.job, self.state)
             self._tick()
@@ -215,6 +186,7 @@ class Watch:
 
     def finish(self, model: PreTrainedModel) -> None:
         """The last point of the held-out curve."""
+        self._read()
         if self.main:
             self._evaluate(model)
         self._tick()
@@ -238,6 +210,7 @@ class Watch:
         s, share = self.state, self.state.share(self.job.recipe)
         self.logged = time.monotonic()
         left = (self.logged - self.started) * (1 - share) / max(share - self.first_share, 1e-9)
+        heartbeat.tell(share, left)
         parts = " ".join(f"{part} {value:.3f}" for part, value in losses.items())
         held_out = f" held-out {s.held_out_curve[-1].loss:.3f}" if s.held_out_curve else ""
         # Short, so that a notebook shows it on one line.

@@ -39,7 +39,7 @@ from robbertje_lib.models.log_probs import Floats, Queries, Report, log_probs_of
 from robbertje_lib.models.masked_lm import MaskedLM
 from robbertje_lib.models.shapes import parameter_count
 
-LINES_ONE_BY_ONE = 50  # of the forms with a head, which keeps the stage short
+LINES_ONE_BY_ONE = 50  # whose mean is the latency; more would take most of the stage
 ENCODER = "encoder"  # a model in torch without its head
 TOKENS_A_LINE = 2  # masked on average, each in a copy of its line
 PAUSE = 0.005  # seconds; the threads of whatever ran before go on waiting actively for a while
@@ -150,7 +150,7 @@ def _time(
 ) -> dict[tuple[str, str], Timing]:
     """By model and form, the form `ENCODER` of each model included."""
     some = lines[:: -(-len(lines) // LINES_ONE_BY_ONE)]
-    timed = {(name, ENCODER): without_head(of["torch"], lines, batch_size) for name, of in forms.items()}
+    timed = {(name, ENCODER): without_head(of["torch"], some, lines, batch_size) for name, of in forms.items()}
     for name, of in forms.items():
         timed |= {(name, form): with_head(model, some, lines, batch_size) for form, model in of.items()}
     return time_in_turns(timed, repeats)
@@ -195,9 +195,9 @@ def with_head(model: MaskedLM, singles: Sequence[str], lines: Sequence[str], bat
     return Timed(model.model, _batches(model, singles, 1), _batches(model, lines, batch_size), model.device)
 
 
-def without_head(model: MaskedLM, lines: Sequence[str], batch_size: int) -> Timed:
+def without_head(model: MaskedLM, singles: Sequence[str], lines: Sequence[str], batch_size: int) -> Timed:
     """The model without its head, as a task would use it."""
-    return replace(with_head(model, lines, lines, batch_size), forward=model.model.base_model)
+    return replace(with_head(model, singles, lines, batch_size), forward=model.model.base_model)
 
 
 @torch.inference_mode()
@@ -273,7 +273,7 @@ def score_forms(forms: Mapping[str, MaskedLM], lines: Sequence[str], seed: int) 
     for batches in zip(*answers, strict=True):
         reference = batches[0][1].cpu()
         for form, (batch, logits, targets) in zip(forms, batches, strict=True):
-            nats[form][batch] = -log_probs_of(logits, targets)
+            nats[form][batch] = -log_probs_of(logits, targets).cpu().numpy()
             same[form] += int((logits.cpu().argmax(1) == reference.argmax(1)).sum())
             largest[form] = max(largest[form], float((logits.cpu() - reference).abs().max()))
     return {

@@ -5,6 +5,9 @@ per size of the training split and seed; only these last runs read the test spli
 get the same draws. The search is made once for a student, with its first replicate on the largest size: replicates
 share its choice, as they differ by chance alone.
 
+A run that stays at chance (`evaluation.chance`) is started again, by the same rule for every model, control, size and
+seed, which asks the validation split alone. A trial of the search is not: to fail is to be passed over.
+
 Controls (`evaluation.contenders`) are fine-tuned like the models, with a search of their own. Baselines without a
 network (`evaluation.baselines`) learn from the same examples. Each finished run is kept until the whole grid is done,
 so that an interrupted grid goes on where it stopped.
@@ -20,7 +23,7 @@ import pyarrow as pa
 from robbertje_lib.evaluation.baselines import gold_of, tuned_baselines
 from robbertje_lib.evaluation.contenders import Contender, contenders_of, digest_of
 from robbertje_lib.evaluation.finetuning_trainer import EncodedTask, Outcome, fine_tune, precision
-from robbertje_lib.experiment import artefacts
+from robbertje_lib.experiment import artefacts, heartbeat
 from robbertje_lib.experiment.profile import Finetuning
 from robbertje_lib.experiment.results.finetuning import (
     TEST,
@@ -53,6 +56,7 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
     # Lengths in tokens are the first model's where no model answers.
     baselines = list(_score_baselines(data, subsets, contenders[0].task))
     grid = _Grid(run, data, contenders, seeds, subsets)
+    print(f"{task_name}: {grid.precision.name}, because {grid.precision.reason}", flush=True)
     finished = [done for contender in contenders for done in grid.fine_tune(contender)]
     scores = TaskScores(
         task=task_name,
@@ -66,7 +70,7 @@ def finetune_task(run: Run, task_name: str, models: Sequence[str] = (), seeds: S
         # A control reads what its model reads.
         truncated={c.name: c.task.counts() for c in contenders if not c.pretrained.random},
         extra_metrics={c.name: c.zero_shot.metrics for c in contenders if c.zero_shot and c.zero_shot.metrics},
-        precision=precision(),
+        precision=grid.precision.name,
         runs=[scored for scored, _ in finished],
     )
     untuned = [(c.task, ZERO_SHOT + c.name, c.zero_shot.answers) for c in contenders if c.zero_shot]
@@ -132,8 +136,12 @@ class _Grid:
     ) -> None:
         self.run, self.task, self.metric = run, data.task.name, data.task.metric
         self.folder = run.paths.checkpoints(f"finetuning-{self.task}")
+        first, kept = contenders[0], run.paths.choice(f"finetuning-{self.task}")
+        self.precision = precision(first.pretrained, first.task, run.profile.finetuning.batch_size, kept)
         self.draws = draw_hyper_parameters(run.profile.finetuning, run.profile.seed)
         self.seeds = {c.name: list(seeds) or run.profile.finetuning_seeds(c.name) for c in contenders}
+        self.restarts = run.profile.finetuning.restarts
+        self.in_vain: set[tuple[str, int]] = set()  # group and size of a run that no restart helped
         self.subsets = subsets
         self.tests = {size: list(data.tests(further=size == max(subsets))) for size in subsets}
         several = len(self.draws) > 1
@@ -161,26 +169,39 @@ class _Grid:
     def _outcome(
         self, contender: Contender, hyper: HyperParameters, seed: int, size: int, tests: Sequence[str]
     ) -> Outcome:
-        rows = self.subsets[size]
-        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests)
+        rows, place = self.subsets[size], (contender.group, size)
+        # A model that cannot learn from so few examples is found once, not once a seed.
+        restarts = self.restarts if tests and place not in self.in_vain else 0
+        digest = digest_of(contender.digest, hyper.model_dump(), seed, rows, tests, restarts, self.precision.name)
         names = {"task": self.task, "key": f"{contender.name.replace('/', '--')}-{size}-{seed}-{digest[:16]}"}
         kept = Outcome.exists(self.run, **names)
         if kept:
             outcome = Outcome.read(self.run, **names)
         else:
-            outcome = fine_tune(contender.pretrained, contender.task, hyper, seed, rows, tests)
+            outcome = fine_tune(
+                contender.pretrained, contender.task, hyper, seed, rows, tests, restarts, self.precision
+            )
             outcome.write(self.run, **names)
+        if outcome.at_chance and restarts:
+            self.in_vain.add(place)
         self.done, self.trained = self.done + 1, self.trained + (not kept)
         passed = time.monotonic() - self.started
         left = passed / max(self.trained, 1) * (self.total - self.done)
+        heartbeat.tell(self.done / self.total, left)
         what = f"seed {seed}" if tests else f"trial at {hyper.learning_rate:.1e}"
         print(
             f"{self.task} {self.done}/{self.total}  {contender.name} on {size:,}, {what}: "
-            f"validation {self.metric} {outcome.validation:.3f}{' (kept from before)' if kept else ''}  "
+            f"validation {self.metric} {outcome.validation:.3f}{_told(outcome, kept)}  "
             f"{duration(passed)} so far, about {duration(left)} left",
             flush=True,
         )
         return outcome
+
+
+def _told(outcome: Outcome, kept: bool) -> str:
+    again = f", started again {outcome.restarts} {'time' if outcome.restarts == 1 else 'times'}"
+    still = ", at chance" if outcome.at_chance else ""
+    return f"{again if outcome.restarts else ''}{still}{' (kept from before)' if kept else ''}"
 
 
 def _score_baselines(
@@ -223,6 +244,8 @@ def _tested(
         further=scores,
         updates=outcome.updates,
         seconds=outcome.seconds,
+        restarts=outcome.restarts,
+        at_chance=outcome.at_chance,
     )
     return scored, _predictions(task, contender.name, seed, size, outcome.answers)
 

@@ -1,15 +1,18 @@
 """One fine-tuning run: a pre-trained model or a control, a new head, the transformers `Trainer`, predictions.
 
 The Trainer keeps the state that scored best on the validation split, on disk while it trains, and puts it back at the
-end. A run that is scored once, at its end, writes nothing.
+end. A run that is scored once, at its end, writes nothing. A run that stays at chance is started again.
 """
 
+import gc
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +24,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    DataCollator,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -33,11 +37,13 @@ from transformers import (
     set_seed,
 )
 
+from robbertje_lib.evaluation.chance import above_chance
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import derived_seed
 from robbertje_lib.experiment.results.base import ResultFile
 from robbertje_lib.experiment.results.finetuning import HyperParameters
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.devices import choose_precision
+from robbertje_lib.models.devices import Precision, choose_precision
 from robbertje_lib.models.length_batches import by_length
 from robbertje_lib.models.quiet import quiet
 from robbertje_lib.tasks import TaskData
@@ -51,6 +57,8 @@ DROPOUT = (
 )
 WARMUP = 0.06  # share of the updates, as RobBERT's die/dat recipe
 EVALUATION_BATCH = 64
+FLOAT32 = Precision("fp32")
+TRIED_BATCHES = 8  # in turn, while the precision is chosen
 
 Prediction = str | list[str]
 
@@ -62,8 +70,10 @@ class Outcome(ResultFile):
 
     validation: float  # the task's metric
     answers: dict[str, list[Prediction]]  # test set -> a row each; empty where none was read
-    seconds: float
+    seconds: float  # of training, in the attempt that is kept
     updates: int
+    restarts: int  # attempts after the first
+    at_chance: bool  # whether the attempt that is kept stayed there
 
     @classmethod
     def path(cls, run: Run, **names: str) -> Path:
@@ -133,6 +143,35 @@ class EncodedTask:
         return {name: dict(encoded.counts) for name, encoded in self.sets.items()}
 
 
+@dataclass
+class _Attempt:
+    """A model once it is trained, which can be asked."""
+
+    trainer: Trainer
+    task: EncodedTask
+    validation: float
+    at_chance: bool
+    seconds: float
+
+    def answers(self, name: str) -> list[Prediction]:
+        return self.task.answers(name, self.trainer.predict(self.task.ordered(name)).predictions)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """What is there already is not looked through by the garbage collector, which accelerate calls in every run.
+
+    For a small model, that is a third of the time of a run.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()  # what the run left behind, and nothing else
+        gc.unfreeze()
+
+
+@_frozen()
 def fine_tune(
     pretrained: PretrainedModel,
     task: EncodedTask,
@@ -140,30 +179,60 @@ def fine_tune(
     seed: int,
     rows: Sequence[int],
     tests: Sequence[str],
+    restarts: int = 0,
+    precision: Precision = FLOAT32,
 ) -> Outcome:
     """Train on the given rows of the training split, keep the best state by validation and answer the test sets named.
 
     The head's weights (a control's weights altogether), dropout and the order of examples follow from `seed` (the
-    Trainer seeds the global generators; nothing else here draws from them).
+    Trainer seeds the global generators; nothing else here draws from them). A run that stays at chance is started
+    again, at most `restarts` times, with seeds that follow from this one. The first attempt that leaves it is kept, or
+    the best on the validation split where none does; only what is kept reads a test set.
     """
+    with quiet():
+        best, again = _attempt(pretrained, task, hyper, seed, rows, precision), 0
+        while best.at_chance and again < restarts:
+            again += 1
+            other = _attempt(pretrained, task, hyper, derived_seed(seed, "restart", again), rows, precision)
+            best = max(best, other, key=lambda attempt: (not attempt.at_chance, attempt.validation))
+        return Outcome(
+            validation=best.validation,
+            answers={name: best.answers(name) for name in tests},
+            seconds=best.seconds,
+            updates=best.trainer.state.global_step,
+            restarts=again,
+            at_chance=best.at_chance,
+        )
+
+
+def _attempt(
+    pretrained: PretrainedModel,
+    task: EncodedTask,
+    hyper: HyperParameters,
+    seed: int,
+    rows: Sequence[int],
+    precision: Precision,
+) -> _Attempt:
     features = task.training(rows)
     batches = math.ceil(len(features) / hyper.batch_size)
     updates = max(1, round(hyper.epochs * math.ceil(batches / hyper.accumulation)))
     token_level = task.data.kind == "token_classification"
-    model = build_model(pretrained, token_level, task.data.labels, seed)
-    collator = DataCollatorForTokenClassification if token_level else DataCollatorWithPadding
+    outside = task.data.labels.index("O") if task.data.task.metric == "f1" and "O" in task.data.labels else None
+    evaluations: list[tuple[float, bool]] = []  # score, and whether it is above chance
 
     def validate(scored: EvalPrediction) -> dict[str, float]:
         answers = task.answers("validation", scored.predictions)
-        return {"score": task_score(task.data.task.metric, task.gold["validation"], answers)}
+        score = task_score(task.data.task.metric, task.gold["validation"], answers)
+        evaluations.append((score, above_chance(scored.predictions, scored.label_ids, outside)))
+        return {"score": score}
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder:
         trainer = _Trainer(
-            model=model,
-            args=_arguments(folder, hyper, updates, seed),
+            model=build_model(pretrained, token_level, task.data.labels, seed),
+            args=_arguments(folder, hyper, updates, seed, precision),
             train_dataset=features,
             eval_dataset=task.ordered("validation"),
-            data_collator=collator(pretrained.tokenizer),
+            data_collator=_collator(pretrained, token_level),
             processing_class=pretrained.tokenizer,
             preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
             compute_metrics=validate,
@@ -173,10 +242,10 @@ def fine_tune(
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
-        best = trainer.state.best_metric
-        trainer.compute_metrics = None  # which knows the validation split only
-        answers = {name: task.answers(name, trainer.predict(task.ordered(name)).predictions) for name in tests}
-        return Outcome(validation=best, answers=answers, seconds=seconds, updates=trainer.state.global_step)
+    trainer.compute_metrics = None  # which knows the validation split only
+    # The first of equals is the state that the Trainer kept.
+    validation, left_chance = max(evaluations, key=lambda entry: entry[0])
+    return _Attempt(trainer, task, validation, not left_chance, seconds)
 
 
 def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence[str], seed: int) -> PreTrainedModel:
@@ -202,10 +271,30 @@ def build_model(pretrained: PretrainedModel, token_level: bool, labels: Sequence
         raise UserError(f"{what}; train it first or check its name") from None
 
 
-@cache
-def precision() -> str:
-    """`bf16` or `fp32`: whichever is faster on this machine."""
-    return choose_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu")).name
+def precision(pretrained: PretrainedModel, task: EncodedTask, batch_size: int, kept: Path | None = None) -> Precision:
+    """The precision of all fine-tuning on a task, by `choose_precision`: tried on one model and its first batches.
+
+    `kept`: the file that keeps the choice. Every run seeds its generators anew, so that none sees of a trial.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def tried(precision: Precision) -> Iterator[None]:
+        token_level = task.data.kind == "token_classification"
+        model = build_model(pretrained, token_level, task.data.labels, seed=0).train()
+        features, collate = task.sets["train"].features, _collator(pretrained, token_level)
+        for at in cycle(range(0, min(len(features), TRIED_BATCHES * batch_size), batch_size)):
+            with precision.autocast(device):
+                loss = model(**collate(features[at : at + batch_size])).loss
+            loss.backward()
+            model.zero_grad()
+            yield
+
+    return choose_precision(device, tried=tried, kept=kept)
+
+
+def _collator(pretrained: PretrainedModel, token_level: bool) -> DataCollator:
+    family = DataCollatorForTokenClassification if token_level else DataCollatorWithPadding
+    return family(pretrained.tokenizer)
 
 
 class _Trainer(Trainer):
@@ -214,7 +303,7 @@ class _Trainer(Trainer):
         return SequentialSampler(eval_dataset)
 
 
-def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int) -> TrainingArguments:
+def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int, precision: Precision) -> TrainingArguments:
     several = hyper.evaluations > 1  # with one, at the end, the last state is the best
     return TrainingArguments(
         output_dir=folder,
@@ -227,7 +316,7 @@ def _arguments(folder: str, hyper: HyperParameters, updates: int, seed: int) -> 
         warmup_steps=round(WARMUP * updates),
         lr_scheduler_type="linear",
         train_sampling_strategy="group_by_length",
-        bf16=precision() == "bf16",
+        bf16=precision.name == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         data_seed=seed,

@@ -25,7 +25,7 @@ def held_out_lines(run: Run, count: int) -> list[Line]:
     if not run.paths.held_out.is_dir():
         raise UserError(f"no held-out lines in {run.paths.held_out}; run notebook 10_corpus first")
     store = open_store(run.paths.held_out)
-    columns = zip(store["line"], store["text"], store["document_id"], strict=True)
+    columns = zip(*(store[name].to_pylist() for name in ("line", "text", "document_id")), strict=True)
     rows = [list(group) for _, group in groupby(columns, key=itemgetter(0))]
     drawn = np.random.default_rng(run.profile.seed).choice(len(rows), min(count, len(rows)), replace=False)
     return [Line("".join(text for _, text, _ in rows[i]), rows[i][0][2]) for i in np.sort(drawn)]

@@ -99,7 +99,7 @@ def export_model(run: Run, model: MaskedLM, exporter: Exporter) -> dict[str, Mas
 
 def run_on_onnx(model: MaskedLM, path: Path) -> MaskedLM:
     """`model` as the ONNX file at `path` computes it, on the processor and with the head at every position."""
-    return replace(model, model=OnnxModel(path), device=torch.device("cpu"), gather_at=None)
+    return replace(model, model=OnnxModel(path), device=torch.device("cpu"), gather_at=None, first_position=None)
 
 
 def _example(model: MaskedLM) -> Inputs:

@@ -78,7 +78,7 @@ def _documents_that_mention(run: Run, words: Sequence[str]) -> dict[str, int]:
         raise UserError(f"{folder}: no token store there; run notebook 10_corpus first")
     store = open_store(folder)
     wanted = set(words)
-    lines = zip(store["document_id"], store["text"], strict=True)
+    lines = zip(*(store[name].to_pylist() for name in ("document_id", "text")), strict=True)
     mentions = {(document, word) for document, text in lines for word in wanted.intersection(text.lower().split())}
     counts = Counter(word for _, word in mentions)
     return {word: counts[word] for word in words if counts[word]}

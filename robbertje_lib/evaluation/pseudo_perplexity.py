@@ -21,6 +21,7 @@ import pyarrow as pa
 from robbertje_lib.distillation.batching import TokenStore
 from robbertje_lib.evaluation.as_published import LibraryScores, library_scores
 from robbertje_lib.evaluation.lines import Windows, cut_lines, held_out_lines
+from robbertje_lib.experiment import heartbeat
 from robbertje_lib.experiment.results.pseudo_perplexity import (
     UNIGRAM,
     ModelPseudoPerplexity,
@@ -142,9 +143,11 @@ def score_models(
     lines, documents = [line.text for line in drawn], [line.document for line in drawn]
     models: dict[str, ModelPseudoPerplexity] = {}
     tables: list[pa.Table] = []
-    for name in [*evaluated_models(run), *also.split()]:
+    names = [*evaluated_models(run), *also.split()]
+    for number, name in enumerate(names):
         model = load_evaluated(run, name)
-        scores = pseudo_perplexity(model, lines, settings.tokens_per_batch, precision, progress)
+        with heartbeat.part(number, len(names)):
+            scores = pseudo_perplexity(model, lines, settings.tokens_per_batch, precision, progress)
         if not models:  # the teacher, whose tokenizer made the token store
             counted = TokenStore(run.paths.corpus(*run.profile.arms[0]))
             alone = unigram_log_probs(counted, scores.tokens.token_id, model)

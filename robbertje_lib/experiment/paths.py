@@ -26,6 +26,11 @@ def running_notebook(folder: Path, stage: str) -> Path:
     return folder / f".{stage}.running.ipynb"
 
 
+def heartbeat(folder: Path, stage: str) -> Path:
+    """How far a stage is, while it runs; one that was killed leaves it behind."""
+    return folder / f".{stage}.heartbeat"
+
+
 def failed_notebook(folder: Path, stage: str) -> Path:
     """The same after a failure, until the stage succeeds."""
     return folder / f"{stage}.failed.ipynb"
@@ -123,6 +128,10 @@ class RunPaths:
 
     def checkpoints(self, name: str) -> Path:
         return self.run / "checkpoints" / name
+
+    def choice(self, name: str) -> Path:
+        """What was found fastest on this machine, kept for the whole run (`models.choices`)."""
+        return self.run / "choices" / f"{name}.json"
 
     def notebook(self, stage: str) -> Path:
         """The executed notebook of a stage, such as `30_distillation-merged`."""

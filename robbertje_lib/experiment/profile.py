@@ -425,6 +425,7 @@ class Finetuning(Section):
     dropout: Fraction | None = None  # of hidden states and attention; None: the model's own
     early_stopping: Annotated[int, Field(ge=0)] = 0  # evaluations without improvement; 0 is off
     evaluations: Positive = 1  # on the validation split, per run
+    restarts: Annotated[int, Field(ge=0, le=10)] = 3  # the most of a run that stays at chance; 0 is off
 
 
 PRONOUN, PROFESSION = "<mask>", "<T>"  # slots of a template

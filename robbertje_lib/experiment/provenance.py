@@ -51,11 +51,12 @@ def hardware() -> Hardware:
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
-        gpus=_gpus(),
+        gpus=visible_gpus(),
     )
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
+    """The names of the GPUs that CUDA_VISIBLE_DEVICES does not hide."""
     # Not torch.cuda: importing torch takes seconds, and every notebook run asks.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible in {"", "-1"} or not shutil.which("nvidia-smi"):

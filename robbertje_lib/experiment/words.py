@@ -29,3 +29,12 @@ def clock(seconds: float) -> str:
     """`0:03:05`."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def about(seconds: float) -> str:
+    """`about 40 s`, `about 4 min` or `about 2.5 h`: no more digits than an estimate has."""
+    if seconds < 57.5:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    if seconds < 90 * 60:
+        return f"about {max(1, round(seconds / 60))} min"
+    return f"about {seconds / 3600:.1f} h" if seconds < 10 * 3600 else f"about {seconds / 3600:.0f} h"

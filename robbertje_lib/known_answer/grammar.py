@@ -45,19 +45,19 @@ class Seq:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Alternatives:
     """Alternatives with weights that sum to 1 in every configuration; a weight is a number or an array over AXES."""
 
     options: tuple[tuple[float | Floats, "Node"], ...]
 
 
-Node = Slot | Seq | Choice
+Node = Slot | Seq | Alternatives
 
 
-def choice(*options: tuple[float | Floats, Node]) -> Choice:
+def choice(*options: tuple[float | Floats, Node]) -> Alternatives:
     """Alternatives; the weights are normalised."""
     total = sum((np.asarray(weight, dtype=float) for weight, _ in options), np.zeros(()))
-    return Choice(tuple((weight / total, option) for weight, option in options))
+    return Alternatives(tuple((weight / total, option) for weight, option in options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class Automaton:
         if isinstance(node, Slot):
             if np.any(weight):
                 self.arcs[start].append(Arc(end, node, weight, capital))
-        elif isinstance(node, Choice):
+        elif isinstance(node, Alternatives):
             for share, option in node.options:
                 self.add(option, start, end, np.asarray(weight * share), capital)
         else:

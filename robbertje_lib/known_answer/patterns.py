@@ -6,7 +6,7 @@ They stand in `data/known_answer/patterns.yaml`, which explains the notation.
 import re
 from collections.abc import Collection, Mapping
 
-from robbertje_lib.known_answer.grammar import Choice, Node, Seq, choice
+from robbertje_lib.known_answer.grammar import Alternatives, Node, Seq, choice
 from robbertje_lib.known_answer.lexicon import ARTICLES, Lexicon, read_data
 from robbertje_lib.known_answer.slots import DE_SHARE, Slots
 
@@ -22,7 +22,7 @@ class Patterns:
         self._upos = {word: upos for upos, words in self._data["words"].items() for word in words}
         self.slots = Slots(lexicon, self._data["slots"])
 
-    def sentences(self, kind: str, register: str = "story", names: Collection[str] | None = None) -> Choice:
+    def sentences(self, kind: str, register: str = "story", names: Collection[str] | None = None) -> Alternatives:
         """One choice among the patterns of `opening` or `continuing`, weighted as `register` has it.
 
         `names` keeps only some of them (for tests); None keeps all.

@@ -3,7 +3,7 @@
 import os
 import resource
 import sys
-import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ import torch
 from accelerate import PartialState
 
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.models.choices import fastest
 
-WORTHWHILE = 1.2  # times faster
+WORTHWHILE = 1.2  # times as fast: so clear a gain is found again whatever the load
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,18 @@ class Precision:
         return torch.bfloat16 if self.name == "bf16" else torch.float32
 
 
-def choose_precision(device: torch.device, wanted: Literal["auto", "float32"] = "auto") -> Precision:
-    """bf16 where the hardware multiplies it natively and a measurement shows that it pays; says why.
+def choose_precision(
+    device: torch.device,
+    wanted: Literal["auto", "float32"] = "auto",
+    tried: Callable[[Precision], Iterator[object]] | None = None,
+    kept: Path | None = None,
+) -> Precision:
+    """bf16 where the hardware multiplies it natively and, on a CPU, a trial shows that it pays; says why.
 
-    A recipe that wants float32 has it. Else `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides if it is set. Raises
-    `UserError` for another value.
+    tried: gives an iterator of which every `next` does the work to be done in a precision; without one, what is native
+    is taken. `kept` is the file that keeps a choice by trial, as in `choices.fastest`. A recipe that wants float32 has
+    it. Else `ROBBERTJE_PRECISION` (`fp32` or `bf16`) decides if it is set. Raises `UserError` for another value, or a
+    damaged `kept`.
     """
     if wanted == "float32":
         return Precision("fp32", "the recipe says so")
@@ -50,29 +58,27 @@ def choose_precision(device: torch.device, wanted: Literal["auto", "float32"] = 
         return Precision("fp32", "this GPU has no native bfloat16")
     if device.type != "cpu":
         return Precision("fp32", f"bfloat16 is untried on {device.type}")
-    abilities = (
-        torch.backends.cpu.get_cpu_capability(),
-        torch.cpu._is_avx512_bf16_supported(),
-        torch.cpu._is_amx_tile_supported(),
-    )
-    if not any(abilities[1:]):
-        return Precision("fp32", f"this CPU ({abilities[0]}) has neither AVX512-BF16 nor AMX")
-    gain = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
-    return Precision(
-        "bf16" if gain >= WORTHWHILE else "fp32",
-        f"this CPU has {'AMX' if abilities[2] else 'AVX512-BF16'}: products take 1/{gain:.1f} of float32's time",
-    )
+    capability = torch.backends.cpu.get_cpu_capability()
+    amx = torch.cpu._is_amx_tile_supported()
+    # What the processor has does not count where the user told PyTorch to use less of it.
+    if not (amx or torch.cpu._is_avx512_bf16_supported()) or not capability.startswith("AVX512"):
+        return Precision("fp32", f"this CPU ({capability}) multiplies no bfloat16 natively")
+    if tried is None:
+        return Precision("bf16", f"this CPU has {'AMX' if amx else 'AVX512-BF16'}")
+    choice = fastest({name: _turns(tried, Precision(name)) for name in ("fp32", "bf16")}, kept, gain=WORTHWHILE)
+    return Precision(cast(Literal["fp32", "bf16"], choice.name), f"an update with {choice.reason}")
 
 
-def _product_seconds(dtype: torch.dtype) -> float:
-    """The shortest of several timings of a product the size a small model makes."""
-    a, b = torch.ones(1024, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-    seconds = []
-    for _ in range(8):
-        started = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def _turns(tried: Callable[[Precision], Iterator[object]], precision: Precision) -> Callable[[], object]:
+    """One turn a call. Nothing is made ready before the first: a kept choice needs no trial."""
+    turns: list[Iterator[object]] = []
+
+    def turn() -> object:
+        if not turns:
+            turns.append(tried(precision))
+        return next(turns[0])
+
+    return turn
 
 
 def processes() -> PartialState:

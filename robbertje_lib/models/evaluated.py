@@ -1,5 +1,6 @@
 """The models that a run evaluates: teacher, students and their replicates, trained here or released on the hub."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -35,8 +36,12 @@ def released_folder(released: HubTeacher) -> Path:
 
 
 def load_evaluated(run: Run, name: str) -> MaskedLM:
-    """Load one of the run's models, or any other by its folder or hub id. Raises `UserError`."""
-    return load_masked_lm(_folder(run, name) if name in run.profile.models else name, name=name)
+    """Load one of the run's models, or any other by its folder or hub id. Raises `UserError`.
+
+    All of them are scored with the kernels that are fastest for the first, so that their scores compare.
+    """
+    model = load_masked_lm(_folder(run, name) if name in run.profile.models else name, name=name)
+    return replace(model, kernel_choice=run.paths.choice("scoring"))
 
 
 def _folder(run: Run, name: str) -> Path:

@@ -6,7 +6,7 @@ settled here once, so that scoring and probing treat BERT, RoBERTa, DistilBERT, 
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.models.packed_attention import PACKED, packing_of, sent
 from robbertje_lib.models.quiet import quiet
 
 ScoringPrecision = Literal["float32", "bfloat16"]
 
 # Tokenizers without a stored limit report 1e30; no model has this many positions.
 NO_LIMIT = 1_000_000
+# A CPU spends up to a tenth of a pass on copies into the grid of packed attention.
+LITTLE_PADDING = 0.1
 # These mask attention with a float32 minimum, which autocast cannot express in bfloat16 (transformers 5).
 FLOAT32_ONLY = ("deberta",)
 
@@ -32,8 +35,11 @@ class MaskedLM:
     """A masked language model in eval mode, with its fast tokenizer.
 
     `maximum_length` counts positions, special tokens included. `gather_at` is the module after which only the
-    selected positions go on; None means that this model cannot be split, and that the head runs everywhere. `model`
-    may be any module that takes `input_ids` and `attention_mask` and gives `logits`, such as one that runs on ONNX.
+    selected positions go on; None means that this model cannot be split, and that the head runs everywhere.
+    `first_position` is where positions start in a model that takes sequences packed in one row; None means that it
+    takes them padded only. `kernel_choice` is the file of a run that keeps which kernels its models are scored with.
+    `model` may be any module that takes `input_ids` and `attention_mask` and gives `logits`, such as one that runs on
+    ONNX.
     """
 
     name: str
@@ -42,29 +48,41 @@ class MaskedLM:
     maximum_length: int
     device: torch.device
     gather_at: nn.Module | None = field(repr=False)
+    first_position: int | None = None
+    kernel_choice: Path | None = None
 
     def logits(
         self, input_ids: Tensor, rows: Tensor, columns: Tensor, lengths: Tensor, precision: ScoringPrecision = "float32"
     ) -> Tensor:
         """Logits at the positions (rows[i], columns[i]), and nowhere else.
 
-        `input_ids`: (batch, width) int64, padded on the right; `lengths`: (batch,) real tokens of each row;
-        result: (n_selected, vocabulary) float32. The last layer's feed-forward part and the head see the
-        selected positions only, which is where most of the saving over a plain forward pass comes from.
-        Raises `UserError` if this family cannot run in `precision`.
+        `input_ids`: (batch, width) int64, padded on the right; `lengths`: (batch,) real tokens of each row; all on the
+        processor. Result: (n_selected, vocabulary) float32 on the model's device, which is not waited for. A batch
+        with padding to speak of runs as one row of real tokens where the model can. The last layer's feed-forward
+        part and the head see the selected positions only, which is where most of the saving over a plain forward
+        pass comes from. Raises `UserError` if this family cannot run in `precision`.
         """
         if precision == "bfloat16" and self.model.config.model_type in FLOAT32_ONLY:
             raise UserError(f"{self.name}: models of type {FLOAT32_ONLY[0]} cannot run in bfloat16; use float32")
-        input_ids, rows, columns, lengths = (t.to(self.device) for t in (input_ids, rows, columns, lengths))
-        width = input_ids.shape[1]
-        # Without padding no mask is passed: attention then takes its faster path.
-        attention_mask = None
-        if int(lengths.min()) < width:
-            attention_mask = (torch.arange(width, device=self.device) < lengths[:, None]).long()
+        # Without padding there is neither a mask nor a packing: attention then takes its faster path.
+        real = torch.arange(input_ids.shape[1]) < lengths[:, None]
+        inputs: dict[str, Any] = {"input_ids": input_ids}
+        if self.first_position is not None and self._packing_pays(1 - real.sum().item() / real.numel()):
+            packing = packing_of(lengths.numpy(), self.first_position)
+            rows, columns = torch.zeros_like(rows), packing.starts[rows] + columns
+            inputs = {"input_ids": input_ids[real][None], "position_ids": packing.position_ids}
+            inputs["packing"] = packing.to(self.device)
+        elif not real.all():
+            inputs["attention_mask"] = real.long()
+        inputs = {name: sent(t, self.device) if isinstance(t, Tensor) else t for name, t in inputs.items()}
+        rows, columns = sent(rows, self.device), sent(columns, self.device)
         low = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
         with torch.inference_mode(), low, _gathering(self.gather_at, rows, columns):
-            logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+            logits = self.model(**inputs).logits
             return (logits[0] if self.gather_at is not None else logits[rows, columns]).float()
+
+    def _packing_pays(self, padding: float) -> bool:
+        return padding > (LITTLE_PADDING if self.device.type == "cpu" else 0)
 
     def special_ids(self) -> set[int]:
         """Token ids that are never scored: `<s>`, `</s>`, padding, mask and the like, but not the unknown token."""
@@ -106,7 +124,8 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.eval().to(device)
     gather_at = _find_gather_point(model, tokenizer)
-    return MaskedLM(name, model, tokenizer, _maximum_length(tokenizer, model), device, gather_at)
+    padded = MaskedLM(name, model, tokenizer, _maximum_length(tokenizer, model), device, gather_at)
+    return replace(padded, first_position=_find_first_position(padded))
 
 
 def _check_folder(source: str) -> None:
@@ -150,6 +169,15 @@ def _check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, model: Pre
         )
 
 
+def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
+    named = model.named_modules()
+    return next((m for n, m in named if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)), None)
+
+
+def _first_position(table: nn.Embedding) -> int:
+    return 0 if table.padding_idx is None else table.padding_idx + 1
+
+
 def _maximum_length(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
     """Positions the model can take: the tokenizer's limit where it is credible, never more than the embeddings hold.
 
@@ -157,11 +185,9 @@ def _maximum_length(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) 
     carries a padding_idx, which tells these families from the others.
     """
     limits = [int(tokenizer.model_max_length)] if tokenizer.model_max_length < NO_LIMIT else []
-    table = next(
-        (m for n, m in model.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)), None
-    )
+    table = _position_table(model)
     if table is not None:
-        limits.append(table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1))
+        limits.append(table.num_embeddings - _first_position(table))
     elif getattr(model.config, "max_position_embeddings", None):
         limits.append(model.config.max_position_embeddings)
     return min(limits, default=512)
@@ -194,6 +220,31 @@ def _find_gather_point(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
                 gathered = model(input_ids=ids).logits[0]
                 if gathered.shape == expected.shape and torch.allclose(gathered, expected, atol=1e-4, rtol=1e-4):
                     return module
+    return None
+
+
+def _find_first_position(padded: MaskedLM) -> int | None:
+    """Where positions start, if sequences packed in one row give the logits of padded ones; else None.
+
+    Models without a table of positions stay padded: they look at a window around each token, which a batch as small
+    as this one would not show.
+    """
+    table = _position_table(padded.model)
+    if table is None:
+        return None
+    rng = np.random.default_rng(0)
+    batch = [rng.integers(0, len(padded.tokenizer), (3, 6)), [2, 0, 0, 1], [1, 0, 5, 3], [6, 5, 3]]
+    ids, rows, columns, lengths = (torch.tensor(np.array(values)) for values in batch)
+    ids[ids == padded.tokenizer.pad_token_id] = padded.tokenizer.mask_token_id
+    ids[torch.arange(6) >= lengths[:, None]] = padded.tokenizer.pad_token_id
+    expected = padded.logits(ids, rows, columns, lengths)
+    before = padded.model.config._attn_implementation
+    packed = replace(padded, first_position=_first_position(table))
+    with contextlib.suppress(RuntimeError, IndexError, TypeError, ValueError), quiet():
+        padded.model.set_attn_implementation(PACKED)
+        if torch.allclose(packed.logits(ids, rows, columns, lengths), expected, atol=1e-4, rtol=1e-4):
+            return packed.first_position
+    padded.model.set_attn_implementation(before)
     return None
 
 

@@ -21,6 +21,8 @@ from transformers import (
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import HubTeacher, Recipe, Shape, TeacherTraining
+from robbertje_lib.models.compiled import compile_layers
+from robbertje_lib.models.packed_attention import PACKED, Packing
 from robbertje_lib.models.quiet import quiet
 
 
@@ -58,7 +60,7 @@ def random_model(config: RobertaConfig, seed: int) -> RobertaForMaskedLM:
     """A model with weights drawn from N(0, 0.02) by a generator seeded with `seed`; global state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RobertaForMaskedLM._from_config(config, attn_implementation="sdpa")
+        return RobertaForMaskedLM._from_config(config, attn_implementation=PACKED)
 
 
 def build_teacher(settings: TeacherTraining, tokenizer: PreTrainedTokenizerFast, seed: int) -> RobertaForMaskedLM:
@@ -110,31 +112,22 @@ def _strongest_neurons(layer: nn.Module, count: int) -> Tensor:
     return strength.topk(min(count, len(strength))).indices.sort().values
 
 
-def hidden_states(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None, causal: bool = False
-) -> Tensor:
-    """Last hidden states (batch, length, hidden); the head is left to the caller.
+def hidden_states(model: PreTrainedModel, input_ids: Tensor, packing: Packing, causal: bool = False) -> Tensor:
+    """Last hidden states (tokens, hidden) of sequences that lie in one row (tokens,); the head is left to the caller.
 
-    `attention_mask` (batch, length) is 1 at real tokens, None where nothing is padded. With `causal` each
-    position sees itself and what precedes it; padding must then be on the right, and needs no mask.
+    With `causal` each token sees itself and what precedes it in its sequence. Raises `ValueError` for a model
+    that attends otherwise than `ready_for` sets it: it would not see where sequences end.
     """
-    if not causal:
-        return model.roberta(input_ids, attention_mask=attention_mask).last_hidden_state
-    if model.config._attn_implementation == "sdpa":
-        return model.roberta(input_ids, is_causal=True).last_hidden_state
-    width = input_ids.shape[1]
-    future = torch.full((width, width), torch.finfo(torch.float32).min, device=input_ids.device).triu(1)
-    return model.roberta(input_ids, attention_mask=future[None, None]).last_hidden_state
+    if model.config._attn_implementation != PACKED:
+        raise ValueError(f"attention is {model.config._attn_implementation}, not {PACKED}: call ready_for first")
+    states = model.roberta(input_ids[None], position_ids=packing.position_ids, packing=packing, is_causal=causal)
+    return states.last_hidden_state.squeeze(0)
 
 
 def ready_for(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """`model` on `device`, with the attention that is fastest there.
-
-    On CPUs that is the plain one: the backward pass of PyTorch's fused attention takes 1.45 times as long in all
-    for lines of 32 to 64 tokens (6 layers, 256 wide, bf16).
-    """
-    model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
-    return model.to(device)
+    """`model` on `device`, with attention that keeps to each sequence of a row; its layers compiled where that pays."""
+    model.set_attn_implementation(PACKED)
+    return compile_layers(model.to(device), device)
 
 
 def freeze(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -195,7 +188,7 @@ def load_teacher(settings: TeacherTraining | HubTeacher, folder: Path) -> PreTra
                 revision=revision,
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation="sdpa",
+                attn_implementation=PACKED,
                 output_loading_info=True,
             )
         if report["missing_keys"]:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import jinja2
 
-from robbertje_lib.conclusions.instruments import failed
 from robbertje_lib.conclusions.published import paper_comparisons, published_tables
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.artefacts import atomic_path
 from robbertje_lib.experiment.profile import LAST_STAGE
 from robbertje_lib.experiment.provenance import commit, hardware, package_versions
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ClaimsResult, failed
 from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.results.significance import SignificanceResult
 from robbertje_lib.experiment.run import Run

@@ -68,8 +68,8 @@ def read_pronouns(settings: TaskSettings, source: TaskSource) -> Examples:
         if not source.held_out.exists():
             raise UserError(f"{source.held_out} is missing; run the notebook 10_corpus first")
         store = open_store(source.held_out)
-        rows, numbers, dropped = occurrences(zip(store["text"], store["document_id"], strict=True))
-        files = list(store["file"])
+        texts, owners, files = (store[name].to_pylist() for name in ("text", "document_id", "file"))
+        rows, numbers, dropped = occurrences(zip(texts, owners, strict=True))
         splits = split_by_document(rows, [files[number] for number in numbers], shares, source.seed)
     if form == "pair":
         splits = {split: as_pairs(part, [source.seed, n]) for n, (split, part) in enumerate(splits.items())}

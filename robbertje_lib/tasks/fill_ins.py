@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robbertje_lib.models.log_probs import vocabulary_log_probs
-from robbertje_lib.models.masked_lm import MaskedLM
 from robbertje_lib.tasks.encoding import Encoder
+
+if TYPE_CHECKING:
+    from robbertje_lib.models.masked_lm import MaskedLM
 
 Question = tuple[str, tuple[str, ...]]  # a text with one mask, and the forms to choose from, leading spaces included
 
@@ -23,8 +25,11 @@ class FillIns:
     rank: list[int]
 
 
-def fill_ins(model: MaskedLM, questions: list[Question]) -> FillIns:
+def fill_ins(model: "MaskedLM", questions: list[Question]) -> FillIns:
     """The likeliest form at every mask, by the masked language model as it is. Long texts are cut around the mask."""
+    # Not above: a profile's tasks are looked up in this folder, and `make plan` would import torch for it.
+    from robbertje_lib.models.log_probs import vocabulary_log_probs
+
     tokens = _single_tokens(model, {forms for _, forms in questions})
     asked = [number for number, (_, forms) in enumerate(questions) if forms in tokens]
     encoder = Encoder(model.tokenizer, model.maximum_length, keep="mask")
@@ -39,7 +44,7 @@ def fill_ins(model: MaskedLM, questions: list[Question]) -> FillIns:
     return result
 
 
-def _single_tokens(model: MaskedLM, choices: set[tuple[str, ...]]) -> dict[tuple[str, ...], list[int]]:
+def _single_tokens(model: "MaskedLM", choices: set[tuple[str, ...]]) -> dict[tuple[str, ...], list[int]]:
     """The token of each form, for those choices whose every form is a single one that the tokenizer knows."""
     tokens = {}
     for forms in choices:

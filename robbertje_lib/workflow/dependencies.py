@@ -1,6 +1,7 @@
 """Which modules a notebook depends on, so that an edit reruns the stages it can change and no others."""
 
 import ast
+import functools
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +14,17 @@ INFRASTRUCTURE = {
     "workflow",
     *(
         f"experiment.{module}"
-        for module in ("artefacts", "errors", "paths", "profile", "provenance", "results.record", "run", "words")
+        for module in (
+            "artefacts",
+            "errors",
+            "heartbeat",
+            "paths",
+            "profile",
+            "provenance",
+            "results.record",
+            "run",
+            "words",
+        )
     ),
 }
 # How results are shown. A stage that computes must not run for hours again for a new axis label.
@@ -33,7 +44,7 @@ def modules_of(
     # Not through nbformat: it takes two seconds to import, and every `make plan` would wait for them.
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join(_plain("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code")
-    waiting = _imports(ast.parse(code), package) | set(also)
+    waiting = {*_uses(code, package.name)[0], *also}
     files: set[Path] = set()
     while waiting:
         name = waiting.pop()
@@ -41,9 +52,9 @@ def modules_of(
         parents = {name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)}
         if file is None or file in files or parents & set(ignore):
             continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        files |= {file, *_data(tree, package)}
-        waiting |= _imports(tree, package)
+        imported, data = _uses(file.read_text(encoding="utf-8"), package.name)
+        files |= {file, *_data_files(data, package)}
+        waiting |= imported
     return sorted(files)
 
 
@@ -52,17 +63,29 @@ def _plain(cell: str) -> str:
     return "\n".join(line for line in cell.splitlines() if not line.startswith(("%", "!")))
 
 
-def _data(tree: ast.Module, package: Path) -> set[Path]:
-    """The files of the package's `data/` that code spells: `DATA / "x.tsv"`, `paths.DATA / "folder" / name`."""
-    paths_spelt: set[Path] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.BinOp) and ast.unparse(node.left) in {"DATA", "paths.DATA"}:
-            path = package / "data" / ast.literal_eval(node.right)
-            paths_spelt |= {path, *path.rglob("*")}
-    return {path for path in paths_spelt if path.is_file()}
+def _data_files(names: Collection[str], package: Path) -> set[Path]:
+    """Those of the package's `data/`, folders with all that they hold."""
+    spelt = {package / "data" / name for name in names}
+    return {path for file in spelt for path in (file, *file.rglob("*")) if path.is_file()}
 
 
-def _imports(tree: ast.Module, package: Path) -> set[str]:
+@functools.cache  # most stages have most modules in common, and reading one takes milliseconds
+def _uses(code: str, package: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What code of a package uses: modules, and files of its `data/`."""
+    tree = ast.parse(code)
+    return frozenset(_imports(tree, package)), frozenset(_data(tree))
+
+
+def _data(tree: ast.Module) -> set[str]:
+    """What code spells of the package's `data/`: `DATA / "x.tsv"`, `paths.DATA / "folder" / name`."""
+    return {
+        ast.literal_eval(node.right)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp) and ast.unparse(node.left) in {"DATA", "paths.DATA"}
+    }
+
+
+def _imports(tree: ast.Module, package: str) -> set[str]:
     """Modules of the package that code imports, at any depth, named from the package down (`tasks.ner`)."""
     names: set[str] = set()
     typing_only = {
@@ -76,7 +99,7 @@ def _imports(tree: ast.Module, package: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    prefix = f"{package.name}."
+    prefix = f"{package}."
     inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     # Importing tasks.ner runs tasks/__init__.py too.
     return inside | {name.rpartition(".")[0] for name in inside if "." in name}

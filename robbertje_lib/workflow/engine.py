@@ -14,9 +14,11 @@ from typing import Any
 
 from robbertje_lib.experiment import paths
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.provenance import hardware
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.workflow.processes import project_environment
 from robbertje_lib.workflow.stage_call import MODULE, StageCall
+from robbertje_lib.workflow.warm import warm_process
 
 Event = dict[str, Any]  # as `snakemake_events` writes it
 POLL = 0.2  # seconds between two looks at what has happened
@@ -72,10 +74,15 @@ class Snakemake:
         """
         reader, writer = os.pipe()
         told: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        with self.log.open("w", encoding="utf-8") as log, os.fdopen(reader, encoding="utf-8") as stream:
+        with (
+            self.log.open("w", encoding="utf-8") as log,
+            os.fdopen(reader, encoding="utf-8") as stream,
+            # The driver of a GPU may not survive a fork, and training takes hours there.
+            warm_process(log, needed="--dry-run" not in options and not hardware().gpus) as warm,
+        ):
             child = subprocess.Popen(
-                [*self._command(writer), *options], cwd=paths.PROJECT, env=project_environment(), pass_fds=[writer],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [*self._command(writer), *options], cwd=paths.PROJECT, env=project_environment(**warm),
+                pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
             os.close(writer)  # the child's is the only one now: the stream ends with it
             listener = threading.Thread(target=_listen, args=(stream, told), daemon=True)

@@ -129,11 +129,16 @@ class _Tree:
         self._say(0, f"{short(path)}: {stamped.get('Description', '')}")
         self._say(1, f"says: {stamped['Source']}")
         self._say(1, f"sha256 {sha256(path)}")
+        figure = stamped.get("Title", path.stem)
+        if LAST_STAGE not in self.records and (shown := self._drawn_from(figure, {})):
+            self._say(1, f"drawn before {LAST_STAGE}, from")  # a first look, by the stage that wrote its results
+            self._inputs(2, shown)
+            return self._whole()
         record = self._record(LAST_STAGE)
         self._say(1, f"drawn by {_call(record)}")
         self._say(1, f"{_when(record)}, from")
         self.told.append(LAST_STAGE)
-        self._inputs(2, self._drawn_from(stamped.get("Title", path.stem), record.inputs))
+        self._inputs(2, self._drawn_from(figure, record.inputs))
         return self._whole()
 
     def of_file(self, path: Path) -> str:
@@ -189,8 +194,11 @@ class _Tree:
         self._say(1, f"published: {row.published}")
 
     def _drawn_from(self, figure: str, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Of what stage 90 read, the files that this figure shows."""
-        outputs = {**inputs, **self._record(LAST_STAGE).outputs}
+        """Of what stage 90 read, the files that this figure shows; of what any stage wrote, where 90 has not run."""
+        written = [self.records[LAST_STAGE]] if LAST_STAGE in self.records else self.records.values()
+        outputs = dict(inputs)
+        for record in written:
+            outputs |= record.outputs
         results, drawn = f"{_recorded_name(self.place.results, self.place.root)}/", figures.all_figures().get(figure)
         shown = {name: digest for name, digest in outputs.items() if drawn and drawn.reads(name.removeprefix(results))}
         return shown or dict(inputs)

@@ -30,30 +30,31 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from robbertje_lib.experiment import artefacts, paths, provenance
+from robbertje_lib.experiment import artefacts, heartbeat, paths, provenance
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.errors import UserError, did_you_mean
 from robbertje_lib.experiment.paths import recorded_name
 from robbertje_lib.experiment.profile import Profile, load_profile
 from robbertje_lib.experiment.results.record import RunRecord
-from robbertje_lib.workflow.processes import PeakMemory, die_with_parent, project_environment
+from robbertje_lib.workflow.gpus import own_gpu
+from robbertje_lib.workflow.processes import (
+    KERNEL_ENVIRONMENT,
+    PeakMemory,
+    die_with_parent,
+    pid_file,
+    project_environment,
+)
 from robbertje_lib.workflow.stage_call import StageCall
 from robbertje_lib.workflow.take_over import Ingredients, take_over
+from robbertje_lib.workflow.warm import WARM, WARM_MODULE
 
 KERNEL = (
-    "import os; from robbertje_lib.workflow.processes import die_with_parent;"
-    "die_with_parent(int(os.environ['JPY_PARENT_PID']));"
+    "import os, sys; from robbertje_lib.workflow.processes import die_with_parent, note_kernel;"
+    "die_with_parent(int(os.environ['JPY_PARENT_PID'])); note_kernel(sys.argv[2]);"
     "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
 )
+CONNECTION = "kernel.json"
 SEVERAL = "several"  # have begun a stage
-ENVIRONMENT = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONHASHSEED": "0",
-    "KMP_WARNINGS": "0",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-}
 
 
 class NotebookError(Exception):
@@ -97,6 +98,7 @@ def run_notebook(
             done = _run(call, running, failed, used, profile, read)
     finally:
         running.unlink(missing_ok=True)
+        paths.heartbeat(output.parent, call.stage).unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
     done.save(record)
     return done
@@ -110,8 +112,7 @@ def _run(
     begun = call.run / "checkpoints" / f"{call.stage}.begun"
     patchwork = _begins(begun, Ingredients.of_call(call, read))
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    with PeakMemory() as memory:
-        _execute(call.notebook, running, failed, call.stage, call.threads)
+    peak = _execute(call, running, failed)
     seconds = time.monotonic() - clock
     written = _hashes(paths.with_products(call.outputs), f"{call.stage} ran, but its output")
     _keep(running, call)
@@ -135,7 +136,7 @@ def _run(
         patchwork=patchwork,
         started=started.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
-        peak_memory_bytes=memory.peak_bytes,
+        peak_memory_bytes=peak,
         inputs=read,
         outputs=written,
         taken_from=None,
@@ -236,17 +237,17 @@ def prepare(notebook: Path, running: Path, given: Mapping[str, Any]) -> dict[str
     return used
 
 
-def _kernel_of_ours(sockets: str, environment: Mapping[str, str]) -> type[AsyncKernelManager]:
+def _kernel_of_ours(sockets: str, command: Sequence[str], environment: Mapping[str, str]) -> type[AsyncKernelManager]:
     """Starts kernels whose sockets lie in a folder, not on TCP ports: no other user of the machine can reach them."""
 
     class Kernel(AsyncKernelManager):
         """This very interpreter, whatever kernels the user has installed, and ending with this process."""
 
         def __init__(self, **options: Any) -> None:
-            super().__init__(transport="ipc", connection_file=f"{sockets}/kernel.json", **options)
+            super().__init__(transport="ipc", connection_file=f"{sockets}/{CONNECTION}", **options)
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            return [sys.executable, "-c", KERNEL, "-f", self.connection_file, *(extra_arguments or [])]
+            return [*command, "-f", self.connection_file, *(extra_arguments or [])]
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
             options["env"] = {**(options.get("env") or {}), **environment}
@@ -255,14 +256,29 @@ def _kernel_of_ours(sockets: str, environment: Mapping[str, str]) -> type[AsyncK
     return Kernel
 
 
-def _execute(notebook: Path, running: Path, failed: Path, stage: str, threads: int) -> None:
-    environment = project_environment(**ENVIRONMENT, ROBBERTJE_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
+def _kernel_command(call: StageCall) -> list[str]:
+    """A kernel of its own, or, for a stage that imports torch, one that forks where there is a process to fork from."""
+    warm, torch = os.environ.get(WARM), (paths.PACKAGE / "models", paths.PACKAGE / "corpus" / "tokenization.py")
+    if warm and any(module.is_relative_to(place) for module in call.modules for place in torch):
+        return [sys.executable, "-m", WARM_MODULE, warm]
+    return [sys.executable, "-c", KERNEL]
+
+
+def _execute(call: StageCall, running: Path, failed: Path) -> int:
+    """Run the notebook at `running`; returns its peak memory in bytes."""
+    threads = str(call.threads)
+    environment = project_environment(**KERNEL_ENVIRONMENT, ROBBERTJE_THREADS=threads, OMP_NUM_THREADS=threads)
+    environment[heartbeat.FILE] = str(paths.heartbeat(running.parent, call.stage).absolute())
     killed = False
-    with tempfile.TemporaryDirectory(prefix="robbertje-") as sockets:
+    with (
+        tempfile.TemporaryDirectory(prefix="robbertje-") as sockets,
+        PeakMemory(pid_file(Path(sockets, CONNECTION))) as memory,
+    ):
         try:
             papermill.execute_notebook(
                 _unformatted(running), _unformatted(running), kernel_name="python3", progress_bar=False,
-                cwd=str(notebook.parent), kernel_manager_class=_kernel_of_ours(sockets, environment),
+                cwd=str(call.notebook.parent),
+                kernel_manager_class=_kernel_of_ours(sockets, _kernel_command(call), environment),
             )  # fmt: skip
         except PapermillExecutionError:
             pass  # told from the outputs below
@@ -270,14 +286,15 @@ def _execute(notebook: Path, running: Path, failed: Path, stage: str, threads: i
             killed = True
         except RuntimeError as error:  # so says nbclient when the kernel does not even start
             raise NotebookError(
-                f"{stage}: its Python process did not start ({error}); memory may have run out"
+                f"{call.stage}: its Python process did not start ({error}); memory may have run out"
             ) from None
     problem = _problem(nbformat.read(running, 4), killed)
     if problem:
         running.replace(failed)
         if isinstance(problem, UserError):
             raise problem
-        raise NotebookError(f"{stage}, {problem} (see {failed})")
+        raise NotebookError(f"{call.stage}, {problem} (see {failed})")
+    return memory.peak_bytes
 
 
 def _problem(executed: NotebookNode, killed: bool) -> UserError | str | None:
@@ -337,11 +354,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason = paths.failed_reason(call.run, call.stage)
     reason.unlink(missing_ok=True)
     try:
-        run_notebook(
-            call.notebook, call.executed, parse_parameters(call.parameters, call.notebook), record=call.record,
-            inputs=call.inputs, outputs=call.outputs, modules=call.modules, settings=call.settings,
-            threads=call.threads,
-        )  # fmt: skip
+        with own_gpu(call.run / "gpus") if call.gpus else contextlib.nullcontext():
+            run_notebook(
+                call.notebook, call.executed, parse_parameters(call.parameters, call.notebook), record=call.record,
+                inputs=call.inputs, outputs=call.outputs, modules=call.modules, settings=call.settings,
+                threads=call.threads,
+            )  # fmt: skip
     except (UserError, NotebookError) as error:
         return _report(error, reason)
     except OSError as error:  # the executed notebook or the record could not be written

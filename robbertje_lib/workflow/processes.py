@@ -1,11 +1,13 @@
 """Child processes: they end with their parent, and their memory is measured."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +16,14 @@ import psutil
 from robbertje_lib.experiment import paths
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+KERNEL_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONHASHSEED": "0",
+    "KMP_WARNINGS": "0",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
 
 
 def project_environment(**more: str) -> dict[str, str]:
@@ -42,15 +52,26 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class PeakMemory:
-    """Samples the resident memory of this process's descendants; `peak_bytes` is the largest sum seen.
+def pid_file(connection: Path) -> Path:
+    """Where a kernel with such a connection file notes its process."""
+    return connection.with_suffix(".pid")
 
-    Pages that descendants share count once for each of them.
+
+def note_kernel(connection: str) -> None:
+    """Note this process, a kernel, for whoever measures it."""
+    pid_file(Path(connection)).write_text(str(os.getpid()), encoding="utf-8")
+
+
+class PeakMemory:
+    """Samples the resident memory of a stage's kernel and its descendants; `peak_bytes` is the largest sum seen.
+
+    pid: the file that names the kernel's process once it runs. Pages that processes share count once for each of them.
+    Looks every `seconds`, and at first more often, for short stages.
     """
 
-    def __init__(self, seconds: float = 0.2) -> None:
+    def __init__(self, pid: Path, seconds: float = 0.5) -> None:
         self.peak_bytes = 0
-        self._seconds = seconds
+        self._pid, self._seconds = pid, seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -65,9 +86,13 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
-        this = psutil.Process()
-        while not self._over.wait(self._seconds):
-            self.peak_bytes = max(self.peak_bytes, sum(_resident(child) for child in this.children(recursive=True)))
+        pause = self._seconds / 10
+        while not self._over.wait(pause):
+            pause = min(1.2 * pause, self._seconds)
+            with contextlib.suppress(OSError, ValueError, psutil.Error):  # not begun yet, or over
+                kernel = psutil.Process(int(self._pid.read_text(encoding="utf-8")))
+                processes = [kernel, *kernel.children(recursive=True)]
+                self.peak_bytes = max(self.peak_bytes, sum(map(_resident, processes)))
 
 
 def _resident(process: psutil.Process) -> int:

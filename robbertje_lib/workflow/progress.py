@@ -5,18 +5,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from robbertje_lib.conclusions.instruments import failed
-from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment import paths
+from robbertje_lib.experiment.heartbeat import listen
 from robbertje_lib.experiment.profile import LAST_STAGE
-from robbertje_lib.experiment.provenance import hardware, read_records
-from robbertje_lib.experiment.results.claims import ClaimsResult
-from robbertje_lib.experiment.results.record import Hardware
+from robbertje_lib.experiment.results.claims import ClaimsResult, failed
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.experiment.words import clock, duration, gigabytes, short
+from robbertje_lib.experiment.words import about, clock, duration, gigabytes, short
 from robbertje_lib.show import figures
+from robbertje_lib.workflow.estimates import Estimate
 
-HEARTBEAT = 300  # seconds between lines while a long stage runs and nobody watches a terminal
+EVERY = 60  # seconds between lines while a stage runs and nobody watches a terminal
 BAR = 20  # characters
 
 
@@ -27,52 +27,11 @@ class Planned:
     stage: str
     reason: str
     taken_from: str | None = None
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """How long a stage took on this machine, and in which run."""
-
-    seconds: float
-    run_name: str
-
-
-def earlier_times(run: Run, stages: Sequence[str]) -> dict[str, Earlier]:
-    """For each stage that has run on this machine before: its latest time in this run, or else in the nearest other.
-
-    Nearest is the run whose name begins most alike (`demo` for `demo_seeds_5`), and of those the latest. Nothing is
-    scaled. A stage that never ran is left out.
-    """
-    machine = _machine(hardware())
-    nearest: dict[str, tuple[tuple[int, str], Earlier]] = {}
-    for folder in run.paths.run.parent.glob("*/records"):
-        name = folder.parent.name
-        try:
-            records = read_records(folder.parent)
-        except UserError:
-            continue  # an estimate is not worth an error; `verify` tells of damaged records
-        for stage in set(stages) & set(records):
-            record = records[stage]
-            if _machine(record.hardware) != machine:
-                continue
-            rank = (_alike(name, run.paths.run_name), record.started)
-            if stage not in nearest or rank > nearest[stage][0]:
-                nearest[stage] = rank, Earlier(record.seconds, name)
-    return {stage: earlier for stage, (_, earlier) in nearest.items()}
-
-
-def _alike(name: str, other: str) -> int:
-    """How many characters two names have in common from the start, their ends counted."""
-    pairs = enumerate(zip(f"{name}\0", f"{other}\0", strict=False))
-    return next((place for place, (a, b) in pairs if a != b), len(name) + 1)
-
-
-def _machine(machine: Hardware) -> tuple[str, int, list[str]]:
-    return machine.processor, machine.cores, machine.gpus
+    machine: float = 1.0  # the share of its cores that the stage takes
 
 
 def announce(
-    run: Run, planned: Sequence[Planned], before: Mapping[str, Earlier], cores: int, needed: int, free: int
+    run: Run, planned: Sequence[Planned], expected: Mapping[str, Estimate], cores: int, needed: int, free: int
 ) -> None:
     """Print the plan. needed, free: bytes on disk."""
     profile = run.profile
@@ -88,29 +47,36 @@ def announce(
     others = f", {taken} of them by taking over what another run has made" if taken else ""
     print(f"{len(planned)} stage{'s' if len(planned) > 1 else ''} to run{others}:")
     for entry in planned:
-        earlier = before.get(entry.stage)
         if entry.taken_from:
             print(f"  {entry.stage:<44} taken from {entry.taken_from}")
-            continue
-        if earlier is None:
-            told = "no estimate"
         else:
-            where = "last time" if earlier.run_name == run.paths.run_name else f"in {earlier.run_name}"
-            told = f"took {duration(earlier.seconds)} {where}"
-        print(f"  {entry.stage:<44} {entry.reason} ({told})")
-    known = [before[entry.stage].seconds for entry in planned if entry.stage in before]
-    if known:
-        which = "These" if len(known) == len(planned) - taken else f"{len(known)} of these"
-        print(f"{which} took {duration(sum(known))} in all before.")
+            print(f"  {entry.stage:<44} {entry.reason} ({expected[entry.stage].words})")
+    if taken < len(planned):
+        print(_total(planned, expected))
     sys.stdout.flush()
+
+
+def _total(planned: Sequence[Planned], expected: Mapping[str, Estimate]) -> str:
+    """How long it will take in all, as far as that is known."""
+    times = [(entry, expected[entry.stage].seconds) for entry in planned if not entry.taken_from]
+    known = [entry.machine * seconds for entry, seconds in times if seconds is not None]
+    if not known:
+        return "How long it will take in all is not known."
+    if len(known) == len(times):
+        return f"In all {about(sum(known))}."
+    return f"In all {about(sum(known))} for {len(known)} of these; the others have no estimate."
 
 
 @dataclass
 class StageProgress:
-    """What is running, what is done, and a line about each change."""
+    """What is running and how far, what is done, and a line about each change.
+
+    folder: of the run, where its stages tell how far they are.
+    """
 
     planned: Sequence[Planned]
-    before: Mapping[str, Earlier]
+    expected: Mapping[str, Estimate]
+    folder: Path
     began: float = field(default_factory=time.monotonic)
     running: dict[str, float] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -142,30 +108,49 @@ class StageProgress:
         print(f"{self._clear()}[{clock(self.told - self.began)}] {line}", flush=True)
 
     def wait(self) -> None:
-        """Between events: a live line in a terminal, otherwise a line now and then."""
+        """Between events: a live line in a terminal, otherwise a line once a minute."""
         now = time.monotonic()
-        what = ", ".join(f"{stage} for {clock(now - since)}" for stage, since in self.running.items())
         if sys.stdout.isatty():
-            line = f"[{clock(now - self.began)}] {self.bar(now)} {what}"
+            line = f"[{clock(now - self.began)}] {self.bar(now)} {self._at(now)}"
             print(f"{self._clear()}{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
-        elif what and now - self.told > HEARTBEAT:
-            self.say(f"still at {what}")
+        elif self.running and now - self.told >= EVERY:
+            self.say(self._at(now))
+
+    def _at(self, now: float) -> str:
+        """`20_teacher 24 % (34 min left)` by the stage's own account; before it gives one, how long it has run."""
+        told = []
+        for stage, since in self.running.items():
+            heard = listen(paths.heartbeat(self.folder, stage))
+            how = (
+                f"{100 * heard.share:.0f} % ({_roughly(heard.left)} left)" if heard else f"for {duration(now - since)}"
+            )
+            told.append(f"{stage} {how}")
+        return ", ".join(told)
 
     def bar(self, now: float) -> str:
-        """`[####      ] 3 of 10, about 2 min left`: by stages, or by time where every stage has run before."""
+        """`[####      ] 3 of 10, about 2 min left`: by time, where every stage that is left has an estimate.
+
+        What a running stage itself says is left goes before what was expected.
+        """
         total = len(self.planned)
         share, left = len(self.done) / total, ""
-        times = {entry.stage: self.before[entry.stage].seconds for entry in self.planned if entry.stage in self.before}
-        times |= {entry.stage: 0.0 for entry in self.planned if entry.taken_from}
-        if len(times) == total:
-            whole = sum(times.values())
-            ahead = sum(
-                max(seconds - (now - self.running.get(stage, now)), 0)
-                for stage, seconds in times.items()
-                if stage not in self.done
-            )
-            share, left = 1 - ahead / whole if whole else share, f", about {duration(ahead)} left"
+        times = {entry: 0.0 if entry.taken_from else self.expected[entry.stage].seconds for entry in self.planned}
+        known = {entry: entry.machine * seconds for entry, seconds in times.items() if seconds is not None}
+        if all(entry in known or entry.stage in self.done for entry in self.planned):
+            ahead = sum(self._ahead(entry, now) for entry in known if entry.stage not in self.done)
+            behind = sum(seconds for entry, seconds in known.items() if entry.stage in self.done)
+            begun = sum(seconds for entry, seconds in known.items() if entry.stage not in self.done)
+            whole = behind + max(begun, ahead)
+            share, left = 1 - ahead / whole if whole else share, f", {about(ahead)} left"
         return f"[{'#' * round(BAR * share):<{BAR}}] {len(self.done)} of {total}{left}"
+
+    def _ahead(self, entry: Planned, now: float) -> float:
+        """Seconds that a stage which is not done will take of the whole machine."""
+        expected = 0.0 if entry.taken_from else self.expected[entry.stage].seconds or 0.0
+        if entry.stage in self.running:
+            heard = listen(paths.heartbeat(self.folder, entry.stage))
+            expected = heard.left if heard else max(expected - (now - self.running[entry.stage]), 0.0)
+        return entry.machine * expected
 
     def close(self) -> None:
         """Take the live line away."""
@@ -173,6 +158,10 @@ class StageProgress:
 
     def _clear(self) -> str:
         return "\r\033[K" if sys.stdout.isatty() else ""
+
+
+def _roughly(seconds: float) -> str:
+    return about(seconds).removeprefix("about ")
 
 
 def conclude(run: Run, seconds: float, wanted: Sequence[str]) -> None:

@@ -16,9 +16,11 @@ from robbertje_lib.experiment.results.record import RunRecord
 from robbertje_lib.experiment.run import Run
 from robbertje_lib.experiment.words import gigabytes, short
 from robbertje_lib.workflow.engine import Event, Snakemake
-from robbertje_lib.workflow.progress import Planned, StageProgress, announce, conclude, earlier_times
+from robbertje_lib.workflow.estimates import estimates
+from robbertje_lib.workflow.progress import Planned, StageProgress, announce, conclude
 from robbertje_lib.workflow.take_over import foresee
 
+FIRST_STAGE, FIRST_FIGURE = "10_corpus", "sequence_lengths"
 FULL = 1_000_000  # bytes; with fewer free a disk is full
 
 
@@ -81,7 +83,8 @@ def planned_stages(snakemake: Snakemake) -> list[Planned]:
     """What would run, or be taken over from another run. Raises `UserError` if Snakemake cannot tell."""
     jobs = snakemake.jobs()
     taken = foresee([job.call for job in jobs])
-    return [Planned(job.stage, job.reason, taken.get(job.stage)) for job in jobs]
+    cores = snakemake.cores
+    return [Planned(job.stage, job.reason, taken.get(job.stage), min(1.0, job.call.threads / cores)) for job in jobs]
 
 
 def _make_folders(run: Run) -> None:
@@ -111,7 +114,7 @@ def alone(run: Run) -> Iterator[None]:
 def _sweep(run: Run) -> None:
     """Remove what a killed process left half-written; nothing else uses these names, and nobody else runs."""
     for folder in (run.paths.run, run.paths.figures):
-        for pattern in (".*.tmp", ".*.running.ipynb"):
+        for pattern in (".*.tmp", ".*.running.ipynb", ".*.heartbeat"):
             for leftover in list(folder.rglob(pattern)):
                 artefacts.remove(leftover)
 
@@ -148,9 +151,9 @@ def _check_disk(profile: Profile, root: Path) -> None:
 
 def _announce(run: Run, planned: list[Planned], cores: int) -> StageProgress:
     """Print the plan; returns the progress that starts from it."""
-    before = earlier_times(run, [entry.stage for entry in planned if not entry.taken_from])
-    announce(run, planned, before, cores, disk_needed(run.profile), shutil.disk_usage(run.paths.root).free)
-    return StageProgress(planned, before)
+    expected = estimates(run, [entry.stage for entry in planned if not entry.taken_from], cores)
+    announce(run, planned, expected, cores, disk_needed(run.profile), shutil.disk_usage(run.paths.root).free)
+    return StageProgress(planned, expected, run.paths.run)
 
 
 def _execute(snakemake: Snakemake, progress: StageProgress) -> bool:
@@ -183,6 +186,8 @@ def _show(run: Run, event: Event | None, progress: StageProgress) -> None:
         case "finished":
             record = RunRecord.read(run, stage=stage)
             progress.finish(stage, record.seconds, record.taken_from)
+            if stage == FIRST_STAGE and (first := run.paths.figures / f"{FIRST_FIGURE}.svg").is_file():
+                progress.say(f"the first figure is there: {short(first)}")
         case "failed":
             said = paths.failed_reason(run.paths.run, stage)
             progress.fail(stage, said.read_text(encoding="utf-8").strip() if said.is_file() else None)

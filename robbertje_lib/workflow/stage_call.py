@@ -22,6 +22,7 @@ class StageCall:
     outputs: tuple[Path, ...]
     threads: int
     settings: tuple[str, ...]  # whatever the rule's parameters are; where they differ, so may the results
+    gpus: int = 0  # how many of several to have to itself, 0 or 1
 
     @property
     def stage(self) -> str:
@@ -42,6 +43,7 @@ class StageCall:
         for name in ("inputs", "modules", "outputs"):
             parser.add_argument(f"--{name}", nargs="*", type=folder.joinpath, default=[])
         parser.add_argument("--threads", type=int, default=1)
+        parser.add_argument("--gpus", type=int, choices=(0, 1), default=0)
         parser.add_argument("--settings", nargs=argparse.REMAINDER, default=[], help="all that follows")
         given = vars(parser.parse_args(arguments))
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}

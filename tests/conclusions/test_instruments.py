@@ -8,9 +8,9 @@ import pytest
 
 from robbertje_lib.conclusions.claims.decide import decide_claims
 from robbertje_lib.conclusions.comparisons import compare_models
-from robbertje_lib.conclusions.instruments import EQUALS, check_instruments, failed
+from robbertje_lib.conclusions.instruments import EQUALS, check_instruments
 from robbertje_lib.experiment.results.base import ResultFile
-from robbertje_lib.experiment.results.claims import ClaimsResult
+from robbertje_lib.experiment.results.claims import ClaimsResult, failed
 from robbertje_lib.experiment.results.finetuning import TaskScores
 from robbertje_lib.experiment.results.gender_bias import GenderBiasResult
 from robbertje_lib.experiment.results.pseudo_perplexity import PseudoPerplexityResult

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.distillation.batching import (
     BIN_WIDTH,
-    PACKED_SHARE,
     Masking,
     Plan,
     TokenStore,
@@ -155,7 +154,7 @@ def test_masking_counts_fates_and_spares_specials(store: TokenStore, tokenizer: 
     for step, rows in enumerate(Plan(store, "sequences", 20, seed=1).epoch(0)):
         plain, batch = make_batch(store, rows, None, (1, 0, step)), make_batch(store, rows, masking, (1, 0, step))
         assert len(batch.masked) == math.ceil(0.15 * batch.tokens)
-        seen, true = batch.input_ids.flatten(), plain.input_ids.flatten()
+        seen, true = batch.input_ids, plain.input_ids
         assert torch.equal(true[batch.masked], batch.targets)
         assert not set(batch.targets.tolist()) & set(tokenizer.all_special_ids)
         untouched = torch.ones(len(true), dtype=torch.bool)
@@ -173,13 +172,13 @@ def test_masking_counts_fates_and_spares_specials(store: TokenStore, tokenizer: 
 def test_smoothed_masking_draws_as_torch_multinomial_does(tokenizer: PreTrainedTokenizerFast) -> None:
     """First-order inclusion probabilities agree with sequential draws by `torch.multinomial`."""
     counts = np.full(len(tokenizer), 1)
-    ids = np.arange(5, 15, dtype=np.int64)[None]
+    ids = np.arange(5, 15, dtype=np.int64)
     counts[5:15] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
     masking = Masking(tokenizer, 0.3, counts, smoothing=0.7)
     generator, draws = np.random.default_rng(0), 20_000
     ours = np.zeros(10)
     for _ in range(draws):
-        chosen, _ = masking.apply(ids.copy(), np.ones_like(ids, dtype=bool), generator)
+        chosen, _ = masking.apply(ids.copy(), generator)
         ours[chosen] += 1
     weights = torch.from_numpy(counts[5:15].astype(float) ** -0.7).expand(draws, -1)
     theirs = torch.multinomial(weights, 3, generator=torch.Generator().manual_seed(0)).flatten().bincount(minlength=10)
@@ -194,12 +193,21 @@ def test_a_batch_is_a_function_of_its_key(store: TokenStore, tokenizer: PreTrain
         assert not torch.equal(first.masked, make_batch(store, rows, masking, key).masked)
 
 
-def test_no_attention_mask_where_nothing_is_padded(store: TokenStore) -> None:
-    same = store.rows[store.lengths[store.rows] == 20][:3]
-    assert make_batch(store, same, None, (1, 0, 0)).attention_mask is None
-    ragged = make_batch(store, store.rows[:9], None, (1, 0, 0))
-    assert ragged.attention_mask is not None and int(ragged.attention_mask.sum()) == ragged.tokens
-    assert (ragged.input_ids[ragged.attention_mask == 0] == 1).all()
+def test_a_row_holds_the_tokens_of_its_sequences_however_the_store_is_cut(
+    folder: Path, store: TokenStore, tmp_path: Path
+) -> None:
+    """One read of many sequences gives what reading one at a time does, also from several mapped files."""
+    whole = load_from_disk(str(folder))
+    parts = [whole.select(range(300)), whole.select(range(300, len(whole)))]
+    concatenate_datasets(parts).save_to_disk(str(tmp_path / "store"), num_shards=2)
+    chunked = TokenStore(tmp_path / "store", minimum_tokens=4)
+    assert len(chunked.chunks) > len(store.chunks)
+    rows = np.random.default_rng(0).permutation(store.rows)[:50]
+    expected = np.concatenate([store.tokens(int(row)) for row in rows])
+    for one in (store, chunked):
+        row, lengths = one.row_of_tokens(rows)
+        assert np.array_equal(row, expected) and row.dtype == np.int64
+        assert np.array_equal(lengths, store.lengths[rows])
 
 
 def test_joined_batches_keep_tokens_masks_and_origin(store: TokenStore, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -207,31 +215,38 @@ def test_joined_batches_keep_tokens_masks_and_origin(store: TokenStore, tokenize
     groups = np.array_split(store.rows[:23], 4)
     parts = [make_batch(store, rows, masking, (1, 0, i)) for i, rows in enumerate(groups)]
     joined = join(parts)
-    assert join(parts[:1]) is parts[0]
-    assert joined.tokens == sum(b.tokens for b in parts) == len(joined.origin)
+    assert join(parts[:1]) is parts[0] and (parts[0].joined, joined.joined) == (1, 4)
     assert joined.rows.tolist() == store.rows[:23].tolist()
-    flat, masked = joined.input_ids.flatten(), len(joined.masked)
+    assert torch.equal(joined.input_ids, torch.cat([b.input_ids for b in parts]))
+    masked = len(joined.masked)
     for i, part in enumerate(parts):
-        own = part.input_ids.flatten()
         at = joined.masked[joined.origin[:masked] == i]
-        assert torch.equal(flat[at], own[part.masked])
+        assert torch.equal(joined.input_ids[at], part.input_ids[part.masked])
         assert torch.equal(joined.targets[joined.origin[:masked] == i], part.targets)
-        assert torch.equal(flat[joined.unmasked[joined.origin[masked:] == i]], own[part.unmasked])
-    assert joined.attention_mask is not None
-    real = torch.cat([joined.masked, joined.unmasked]).sort().values
-    assert torch.equal(joined.attention_mask.flatten().nonzero().flatten(), real)
+        unmasked = joined.unmasked[joined.origin[masked:] == i]
+        assert torch.equal(joined.input_ids[unmasked], part.input_ids[part.unmasked])
+    everywhere = torch.cat([joined.masked, joined.unmasked]).sort().values
+    assert torch.equal(everywhere, torch.arange(joined.tokens))
+
+
+def test_all_but_the_last_token_of_each_sequence_is_followed(store: TokenStore) -> None:
+    batch = join([make_batch(store, rows, None, (1, 0, 0)) for rows in (store.rows[:5], store.rows[5:7])])
+    others = np.setdiff1d(np.arange(batch.tokens), batch.followed.numpy())
+    assert np.array_equal(others, np.cumsum(store.lengths[batch.rows]) - 1)
+    assert torch.equal(batch.unmasked, torch.arange(batch.tokens))
 
 
 def test_packs_hold_every_batch_once_within_the_budget(store: TokenStore) -> None:
     batches = Plan(store, "sequences", 5, seed=1).epoch(0)
     passes = pack(batches, store.lengths, 1024)
     assert sorted(i for members in passes for i in members) == list(range(len(batches)))
-    for members in passes:
-        width = max(int(store.lengths[batches[i]].max()) for i in members)
-        positions = sum(len(batches[i]) for i in members) * width
-        tokens = sum(int(store.lengths[batches[i]].sum()) for i in members)
-        assert len(members) == 1 or (positions <= 1024 and tokens >= PACKED_SHARE * positions)
-    assert len(passes) < len(batches) / 2
+    tokens = [sum(int(store.lengths[batches[i]].sum()) for i in members) for members in passes]
+    assert max(tokens) <= 1024
+    for here, following in zip(tokens, passes[1:], strict=False):  # the next batch would not have fitted
+        assert here + int(store.lengths[batches[following[0]]].sum()) > 1024
+    widths = [int(store.lengths[batches[i]].max()) for members in passes for i in members]
+    assert widths == sorted(widths)
+    assert [len(members) for members in pack(batches, store.lengths, 1)] == [1] * len(batches)
 
 
 def test_each_token_is_masked_once_by_itself(store: TokenStore, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -242,7 +257,7 @@ def test_each_token_is_masked_once_by_itself(store: TokenStore, tokenizer: PreTr
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     assert targets == Counter(t for row in rows for t in store.tokens(int(row)).tolist() if t not in special)
     for batch in batches:
-        hidden = (batch.input_ids == tokenizer.mask_token_id).sum(1)
-        assert (hidden == 1).all() and torch.equal(
-            batch.input_ids.flatten()[batch.masked], torch.full_like(batch.masked, tokenizer.mask_token_id)
-        )
+        hidden = (batch.input_ids == tokenizer.mask_token_id).nonzero().squeeze(1)
+        assert torch.equal(hidden, batch.masked) and len(hidden) == len(batch.rows)
+        ends = np.cumsum(batch.lengths)
+        assert ((hidden.numpy() < ends) & (hidden.numpy() >= ends - batch.lengths)).all()  # one a sequence

@@ -19,7 +19,9 @@ from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import Recipe
 from robbertje_lib.experiment.results.training import DistillationResult
 from robbertje_lib.experiment.run import Run
-from robbertje_lib.models.shapes import build_student, freeze, ready_for
+from robbertje_lib.models.shapes import build_student, freeze, load_teacher, ready_for
+from tests.support.no_waiting import NoWaiting
+from tests.support.padded import padded
 from tests.support.reference_step import reference_loss
 from tests.support.tiny_run import AS_PUBLISHED, FAST, tiny_run
 
@@ -52,13 +54,10 @@ def test_losses_and_gradients_equal_the_reference(
     store = TokenStore(run.paths.corpus("head", "merged"), minimum_tokens=recipe.minimum_tokens)
     masking = Masking(tokenizer, recipe.mask_fraction, store.counts(len(tokenizer)))
     batch = make_batch(store, store.rows[:9], masking, (1, 0, 0))
-    assert batch.attention_mask is not None  # ragged
-    labels = torch.full_like(batch.input_ids, -100)
-    labels.view(-1)[batch.masked] = batch.targets
+    ids, real, labels = padded(batch)
+    assert not real.all()  # ragged
 
-    expected = reference_loss(
-        student, teacher, batch.input_ids, batch.attention_mask, labels, restrict_to_mask=positions == "masked"
-    )
+    expected = reference_loss(student, teacher, ids, real, labels, restrict_to_mask=positions == "masked")
     named = [(name, p) for name, p in student.named_parameters() if p.requires_grad]
     wanted = torch.autograd.grad(expected.loss, [p for _, p in named])
     ours = distillation_loss(student, teacher, batch, recipe)
@@ -76,7 +75,7 @@ def test_losses_and_gradients_equal_the_reference(
 
 def test_averages_over_an_update_add_up_to_one_large_batch(run: Run) -> None:
     recipe = Recipe.model_validate({**FAST, "kl_positions": "all"})
-    teacher = freeze(AutoModelForMaskedLM.from_pretrained(run.paths.model("teacher")), torch.float32)
+    teacher = freeze(ready_for(load_teacher(run.profile.teacher, run.paths.model("teacher")), CPU), torch.float32)
     student = build_student(run.profile.shapes["distilbert"], teacher, recipe, seed=7)
     store = TokenStore(run.paths.corpus("head", "merged"))
     tokenizer = AutoTokenizer.from_pretrained(run.paths.tokenizer)
@@ -96,12 +95,11 @@ def test_averages_over_an_update_add_up_to_one_large_batch(run: Run) -> None:
 def test_a_pass_of_joined_batches_is_the_published_update(run: Run, positions: str) -> None:
     """Batches of 4 sequences, each averaged by itself as the published code does, computed one by one and in one."""
     recipe = Recipe.model_validate({**AS_PUBLISHED, "dropout": 0.0, "kl_positions": positions})
-    teacher = freeze(AutoModelForMaskedLM.from_pretrained(run.paths.model("teacher")), torch.float32)
+    teacher = freeze(ready_for(load_teacher(run.profile.teacher, run.paths.model("teacher")), CPU), torch.float32)
     student = build_student(run.profile.shapes["distilbert"], teacher, recipe, seed=7)
     store = TokenStore(run.paths.corpus("head", "merged"), minimum_tokens=recipe.minimum_tokens)
     masking = Masking(AutoTokenizer.from_pretrained(run.paths.tokenizer), recipe.mask_fraction)
-    alike = store.rows[np.argsort(store.lengths[store.rows], kind="stable")][200:220]  # lengths that go together
-    groups = np.array_split(alike, 5)
+    groups = np.array_split(store.rows[200:220], 5)
     (members,) = pack(groups, store.lengths, budget=20 * 64)
     widths = [int(store.lengths[groups[i]].max()) for i in members]
     assert sorted(members) == list(range(5)) and widths == sorted(widths) and len(set(widths)) > 1
@@ -111,12 +109,7 @@ def test_a_pass_of_joined_batches_is_the_published_update(run: Run, positions: s
 
     plain = []
     for batch in batches:
-        labels = torch.full_like(batch.input_ids, -100)
-        labels.view(-1)[batch.masked] = batch.targets
-        real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
-        plain.append(
-            reference_loss(student, teacher, batch.input_ids, real, labels, restrict_to_mask=positions == "masked")
-        )
+        plain.append(reference_loss(student, teacher, *padded(batch), restrict_to_mask=positions == "masked"))
     wanted = torch.autograd.grad(sum(p.loss for p in plain) / len(plain), learnt)
     joined = distillation_loss(
         student, teacher, join(batches), recipe, UpdateCounts(*(len(batches) * torch.tensor(counts).T))
@@ -129,6 +122,22 @@ def test_a_pass_of_joined_batches_is_the_published_update(run: Run, positions: s
     ):
         if not name.endswith("key.bias"):  # the softmax does not feel it
             assert (gradient - reference).norm() <= 1e-5 * reference.norm(), name
+
+
+@pytest.mark.parametrize("positions", ["all", "masked"])
+def test_no_pass_of_a_student_waits_for_the_device(run: Run, positions: str) -> None:
+    recipe = Recipe.model_validate({**AS_PUBLISHED, "kl_positions": positions})
+    teacher = freeze(ready_for(load_teacher(run.profile.teacher, run.paths.model("teacher")), CPU), torch.bfloat16)
+    student = ready_for(build_student(run.profile.shapes["distilbert"], teacher, recipe, seed=7), CPU).train()
+    store = TokenStore(run.paths.corpus("head", "merged"), minimum_tokens=recipe.minimum_tokens)
+    masking = Masking(AutoTokenizer.from_pretrained(run.paths.tokenizer), recipe.mask_fraction)
+    batch = join([make_batch(store, rows, masking, (1, 0, 0)) for rows in np.array_split(store.rows[:20], 4)])
+    counts = UpdateCounts(*torch.full((3, 4), 100.0))
+    with NoWaiting():
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = distillation_loss(student, teacher, batch, recipe, counts, torch.tensor([[7, 8]]))
+        losses.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.requires_grad)
 
 
 def test_pairs_must_be_single_tokens(run: Run) -> None:

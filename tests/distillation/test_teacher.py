@@ -4,13 +4,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import load_from_disk
+from torch.nn import functional
+from transformers import AutoTokenizer
 
-from robbertje_lib.distillation.teacher import train_teacher
+from robbertje_lib.distillation.batching import Masking, TokenStore, join, make_batch
+from robbertje_lib.distillation.job import UpdateCounts
+from robbertje_lib.distillation.teacher import LanguageModelling, train_teacher
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.experiment.profile import TeacherTraining
 from robbertje_lib.experiment.results.training import TeacherResult
 from robbertje_lib.experiment.run import Run
+from robbertje_lib.models.shapes import build_teacher, ready_for
 from tests.support.interruption import interrupted_after, weights
+from tests.support.no_waiting import NoWaiting
+from tests.support.padded import padded
 from tests.support.tiny_run import tiny_run
 
 
@@ -32,6 +41,41 @@ def test_the_teacher_learns_in_two_phases_and_resumes(run: Run) -> None:
         train_teacher(run, checkpoint_seconds=0.0)
     train_teacher(run)
     assert weights(run, "teacher") == expected
+
+
+@pytest.mark.parametrize("phase", ["causal", "masked"])
+def test_a_row_teaches_what_a_padded_grid_does(run: Run, phase: str) -> None:
+    """Loss and gradients of cross-entropy over the logits of a plain, padded model; and no pass waits for a device."""
+    assert isinstance(run.profile.teacher, TeacherTraining)
+    tokenizer = AutoTokenizer.from_pretrained(run.paths.tokenizer)
+    model = build_teacher(run.profile.teacher.model_copy(update={"dropout": 0.0}), tokenizer, seed=3).train()
+    for parameter in model.parameters():  # opinions, in every layer
+        parameter.data.mul_(5 if parameter.ndim == 2 else 1)
+    store = TokenStore(run.paths.teacher_text, minimum_tokens=4)
+    masking = Masking(tokenizer, 0.15) if phase == "masked" else None
+    batch = join([make_batch(store, rows, masking, (1, 0, 0)) for rows in (store.rows[:9], store.rows[9:15])])
+    ids, real, labels = padded(batch)
+    if phase == "causal":
+        labels = torch.where(real.bool(), ids, -100).roll(-1, 1)
+        labels[:, -1] = -100
+    wanted_count = int((labels >= 0).sum())
+    assert not real.all() and wanted_count == (
+        batch.tokens - len(batch.rows) if phase == "causal" else len(batch.masked)
+    )
+    width = ids.shape[1]
+    visible = real.bool()[:, None, None].expand(-1, 1, width, -1)
+    logits = model(ids, attention_mask=visible.tril() if phase == "causal" else visible).logits
+    expected = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    wanted = torch.autograd.grad(expected, list(model.parameters()))
+
+    counts = UpdateCounts(*torch.tensor([[batch.tokens], [len(batch.masked)], [len(batch.rows)]]).expand(-1, 2))
+    with NoWaiting():
+        loss = LanguageModelling(causal_share=0.5)(ready_for(model, torch.device("cpu")), batch, counts, phase)["loss"]
+        got = torch.autograd.grad(loss, list(model.parameters()))
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    for (name, _), gradient, reference in zip(model.named_parameters(), got, wanted, strict=True):
+        if not name.endswith("key.bias"):  # the softmax does not feel it
+            assert (gradient - reference).norm() <= 1e-5 * reference.norm(), name
 
 
 def test_the_arms_do_not_reach_the_teacher(run: Run) -> None:

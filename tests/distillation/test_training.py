@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from robbertje_lib.distillation import student, training
+from robbertje_lib.distillation import student, training, updates
 from robbertje_lib.distillation.job import KEPT_CHECKPOINTS
 from robbertje_lib.distillation.student import distil
 from robbertje_lib.experiment import paths
@@ -40,14 +40,28 @@ def run(tmp_path: Path) -> Run:
 def test_a_resumed_run_equals_an_uninterrupted_one(run: Run, student: str) -> None:
     whole = distil(run, student)
     expected = weights(run, student)
-    for updates in (1, 7, 3):
-        with interrupted_after(updates):
+    for number in (1, 7, 3):
+        with interrupted_after(number):
             distil(run, student, checkpoint_seconds=0.0)
         assert len(list(run.paths.checkpoints(student).iterdir())) <= KEPT_CHECKPOINTS
     resumed = distil(run, student)
     assert weights(run, student) == expected
     for key in ("updates", "tokens", "sequences", "epochs"):
         assert getattr(resumed, key) == getattr(whole, key)
+    assert _without_time(resumed.curve) == _without_time(whole.curve)
+    assert _without_time(resumed.held_out_curve) == _without_time(whole.held_out_curve)
+
+
+def test_made_ahead_and_read_late_a_run_is_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: worker processes make the passes, and totals are read an update late; also when it resumes."""
+    whole = distil(run, "dropout")
+    expected = weights(run, "dropout")
+    monkeypatch.setitem(updates.MAKERS, "cpu", 2)
+    monkeypatch.setitem(training.UNREAD, "cpu", 1)
+    with interrupted_after(9):
+        distil(run, "dropout", checkpoint_seconds=0.0)
+    resumed = distil(run, "dropout")
+    assert weights(run, "dropout") == expected
     assert _without_time(resumed.curve) == _without_time(whole.curve)
     assert _without_time(resumed.held_out_curve) == _without_time(whole.held_out_curve)
 
@@ -80,7 +94,9 @@ def test_killed_processes_resume_to_the_same_model(tmp_path: Path, monkeypatch: 
     assert ended["killed"] == ended["whole"]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unread", [0, 1])
+def test_a_loss_that_is_not_finite_stops_the_run(run: Run, monkeypatch: pytest.MonkeyPatch, unread: int) -> None:
+    monkeypatch.setitem(training.UNREAD, "cpu", unread)
     original = student.distillation_loss
     calls = [0]
 

@@ -82,7 +82,7 @@ def test_finetuning_seconds_are_medians_of_the_tasks_that_ran() -> None:
     runs = [
         FinetuningRun(
             model=m, seed=s, train=n, metrics={}, validation=0.5, hyper_parameters=settings, further={}, updates=1,
-            seconds=t,
+            seconds=t, restarts=0, at_chance=False,
         )
         for m, s, n, t in (("teacher", 1, 60, 4.0), ("teacher", 2, 60, 6.0), ("teacher", 1, 20, 1.0), ("bort", 1, 60, 1.0), ("bort.2", 7, 60, 2.0))
     ]  # fmt: skip

@@ -33,7 +33,7 @@ def tiny_run(students: int = 1, replicates: int = 1, **finetuning: Any) -> Run:
     """A run of the smoke profile with random models, small enough to fine-tune in a second."""
     base = open_run("smoke")
     task = {n: task_settings() for n in ("dbrd", "ner", "sick_nl", "die_dat", "pos")}
-    settings = {"tasks": task, "seeds": [1, 2], "epochs": 1.0, "batch_size": 8, **finetuning}
+    settings = {"tasks": task, "seeds": [1, 2], "epochs": 1.0, "batch_size": 8, "restarts": 0, **finetuning}
     chosen = dict(list(base.profile.students.items())[:students])
     changed = base.profile.finetuning.model_copy(update=settings)
     update = {"finetuning": changed, "students": chosen, "replicates": replicates}
@@ -276,8 +276,8 @@ def test_the_search_judges_on_validation_and_reads_test_for_the_best_only(monkey
     run = tiny_run(trials=3, learning_rate=(1e-5, 1e-2), weight_decay=(0.0, 0.1), accumulation=[1, 2], seeds=[4, 5])
     real, calls = finetuning.fine_tune, []
 
-    def recorded(pretrained: Any, task: Any, hyper: HyperParameters, seed: int, rows: Any, tests: Any) -> Any:
-        outcome = real(pretrained, task, hyper, seed, rows, tests)
+    def recorded(pretrained: Any, task: Any, hyper: HyperParameters, seed: int, *more: Any) -> Any:
+        outcome, tests = real(pretrained, task, hyper, seed, *more), more[1]
         calls.append((pretrained.source, hyper, seed, tests, outcome))
         return outcome
 
@@ -303,13 +303,14 @@ def test_a_run_that_stands_still_is_stopped_and_its_best_state_tested() -> None:
     assert len(outcome.answers[TEST]) == SIZES["test"]
 
 
-def test_a_model_learns() -> None:
+def test_a_model_learns_and_is_not_started_again() -> None:
     """Most words of known-answer Dutch have one tag, which a tiny model finds without any pre-training."""
     run = tiny_run(tasks={"pos": task_settings(train=200, validation=20, test=50)})
     task, pretrained = encoded(run, "pos")
     outcome = finetuning_trainer.fine_tune(
-        pretrained, task, settings(learning_rate=1e-2, epochs=3.0, batch_size=16), 1, range(200), [TEST]
+        pretrained, task, settings(learning_rate=1e-2, epochs=3.0, batch_size=16), 1, range(200), [TEST], restarts=2
     )
+    assert (outcome.restarts, outcome.at_chance) == (0, False)
     most = max(Counter(label for row in task.gold[TEST] for label in row).values())
     share = most / sum(map(len, task.gold[TEST]))
     assert task_score("accuracy", task.gold[TEST], outcome.answers[TEST]) > share + 0.2
@@ -335,13 +336,18 @@ def test_answers_without_fine_tuning_are_kept() -> None:
     assert zero_shot["zero_shot_misses"] == 0
 
 
-def own_task(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, further: str = "", **sizes: Any) -> Run:
+TOLD = """Het is {"nat" if i % 2 else "droog"} op dag {i}."""
+
+
+def own_task(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, further: str = "", text: str = TOLD, **sizes: Any
+) -> Run:
     """A run with one task, whose reader lies in `folder`."""
     (folder / f"{name}.py").write_text(
         "from robbertje_lib.tasks import Examples, Task\n"
         "def read(settings, source):\n"
         "    def rows(split, n):\n"
-        "        return [{'example_id': f'{split}{i}', 'text': f'Het is {\"nat\" if i % 2 else \"droog\"} op dag {i}.',\n"
+        f"        return [{{'example_id': f'{{split}}{{i}}', 'text': f'{text}',\n"
         "                 'label': 'regen' if i % 2 else 'zon'} for i in range(n)]\n"
         "    splits = {s: rows(s, 20) for s in ('train', 'validation', 'test')}\n"
         f"    return Examples(('regen', 'zon'), splits, {further})\n"
@@ -395,10 +401,97 @@ def test_the_state_that_is_tested_is_the_best_one(monkeypatch: pytest.MonkeyPatc
 
 def test_a_kept_run_that_is_damaged_is_told() -> None:
     run = tiny_run()
-    outcome = Outcome(validation=0.5, answers={TEST: ["a", "b"]}, seconds=1.0, updates=3)
+    outcome = Outcome(validation=0.5, answers={TEST: ["a", "b"]}, seconds=1.0, updates=3, restarts=0, at_chance=False)
     outcome.write(run, task="dbrd", key="teacher-1")
     assert Outcome.read(run, task="dbrd", key="teacher-1") == outcome
     path = Outcome.path(run, task="dbrd", key="teacher-1")
     path.write_text(path.read_text().replace('"updates": 3', '"updates": "three"'))
     with pytest.raises(UserError, match=r"is damaged \(updates: .*; delete it"):
         Outcome.read(run, task="dbrd", key="teacher-1")
+
+
+def test_a_run_that_cannot_leave_chance_is_started_again_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same text throughout: one label for everything is all that one can give."""
+    run = own_task("weer_verzwegen", tmp_path, monkeypatch, text="Het is weer.", train=[10, 20])
+    run = with_settings(run, restarts=2, seeds=[1, 2, 3])
+    scores = finetuning.finetune_task(run, "weer_verzwegen")
+    assert all(entry.at_chance for entry in scores.runs)
+    # By size, and within it by seed: what restarts did not help once, they are not tried on again.
+    counted = {
+        m: [r.restarts for r in scores.runs if r.model == m] for m in [*run.profile.models, *run.profile.controls]
+    }
+    assert counted == {model: [2, 0, 0, 2, 0, 0] for model in counted}
+    assert "started again 2 times, at chance" in capsys.readouterr().out
+    again = finetuning.finetune_task(run, "weer_verzwegen")
+    assert strip_seconds(again) == strip_seconds(scores)
+
+
+def with_settings(run: Run, **changed: Any) -> Run:
+    changed_settings = run.profile.finetuning.model_copy(update=changed)
+    return Run(run.profile.model_copy(update={"finetuning": changed_settings}), run.paths)
+
+
+def test_a_grid_that_was_interrupted_restarts_the_same_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = own_task("weer_gestopt", tmp_path, monkeypatch, text="Het is weer.")
+    run = with_settings(run, restarts=1, seeds=[1, 2])
+    whole = finetuning.finetune_task(run, "weer_gestopt", models=["teacher"])
+    real, calls = finetuning.fine_tune, []
+
+    def once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(finetuning, "fine_tune", once)
+    with pytest.raises(KeyboardInterrupt):
+        finetuning.finetune_task(run, "weer_gestopt", models=["teacher"])
+    resumed = finetuning.finetune_task(run, "weer_gestopt", models=["teacher"])
+    assert [call[-1] for call in calls] == [1, 0, 0]  # the restarts that each may have
+    assert strip_seconds(resumed) == strip_seconds(whole)
+
+
+def test_a_restart_is_a_run_of_another_seed_and_reads_no_test_set_before_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tiny_run()
+    task, pretrained = encoded(run, "dbrd")
+    second = fine_tuned(pretrained, task, profile.derived_seed(7, "restart", 1))
+    asked: list[str] = []
+    ordered = EncodedTask.ordered
+    monkeypatch.setattr(EncodedTask, "ordered", lambda self, name: asked.append(name) or ordered(self, name))
+    judged = iter([False, True])  # the first attempt, and the second
+    monkeypatch.setattr(finetuning_trainer, "above_chance", lambda *_: next(judged))
+    restarted = fine_tuned(pretrained, task, 7, restarts=3)
+    assert (restarted.restarts, restarted.at_chance) == (1, False)
+    assert (restarted.validation, restarted.answers) == (second.validation, second.answers)
+    assert asked == ["validation", "validation", TEST]
+
+
+def test_the_best_by_validation_is_kept_where_no_attempt_leaves_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_run()
+    task, pretrained = encoded(run, "dbrd")
+    seeds = [7, *(profile.derived_seed(7, "restart", number) for number in (1, 2))]
+    alone = [fine_tuned(pretrained, task, seed) for seed in seeds]
+    for scores, best in (((0.4, 0.6, 0.5), 1), ((0.6, 0.6, 0.5), 0)):
+        told = iter(scores)
+        monkeypatch.setattr(finetuning_trainer, "task_score", lambda *_, told=told: next(told))
+        monkeypatch.setattr(finetuning_trainer, "above_chance", lambda *_: False)
+        kept = fine_tuned(pretrained, task, 7, restarts=2)
+        assert (kept.restarts, kept.at_chance, kept.validation) == (2, True, scores[best])
+        assert kept.answers == alone[best].answers
+
+
+def fine_tuned(pretrained: PretrainedModel, task: EncodedTask, seed: int, restarts: int = 0) -> Outcome:
+    rows = range(len(task.data.train))
+    return finetuning_trainer.fine_tune(pretrained, task, settings(learning_rate=1e-2), seed, rows, [TEST], restarts)
+
+
+def test_the_garbage_collector_looks_through_all_again_after_a_run() -> None:
+    import gc
+
+    run = tiny_run()
+    fine_tuned(*reversed(encoded(run, "dbrd")), 1)
+    assert gc.get_freeze_count() == 0

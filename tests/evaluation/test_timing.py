@@ -16,7 +16,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> MaskedLM:
 def test_padding_is_not_counted(model: MaskedLM) -> None:
     lines = [LINES[0], "hij"]
     real = sum(len(model.tokenizer(line)["input_ids"]) for line in lines)
-    timed = {"teacher": without_head(model, lines, batch_size=2)}
+    timed = {"teacher": without_head(model, lines, lines, batch_size=2)}
     measured = time_in_turns(timed, 1, seconds=lambda _, batches: float(len(batches)))["teacher"]
     assert measured.throughput_tokens_per_second.median == real
     assert measured.latency_ms.median == 1000
@@ -29,7 +29,7 @@ def test_models_take_turns(model: MaskedLM) -> None:
         order.append(timed)
         return run_seconds(timed, batches)
 
-    one, two = (without_head(model, LINES[:4], batch_size=2) for _ in range(2))
+    one, two = (without_head(model, LINES[:4], LINES[:4], batch_size=2) for _ in range(2))
     result = time_in_turns({"teacher": one, "student": two}, 2, spy)
     # A warm-up each, then latency and throughput in turns, the second round the other way around.
     assert [timed is one for timed in order] == [
@@ -42,7 +42,7 @@ def test_models_take_turns(model: MaskedLM) -> None:
 
 
 def test_the_head_is_left_out_where_a_task_has_none(model: MaskedLM) -> None:
-    whole, bare = with_head(model, LINES[:1], LINES[:3], 2), without_head(model, LINES[:3], 2)
+    whole, bare = with_head(model, LINES[:1], LINES[:3], 2), without_head(model, LINES[:3], LINES[:3], 2)
     assert [len(timed.singles) for timed in (whole, bare)] == [1, 3] and len(whole.batches) == len(bare.batches) == 2
     assert hasattr(whole.forward(**whole.singles[0]), "logits") and not hasattr(
         bare.forward(**bare.singles[0]), "logits"

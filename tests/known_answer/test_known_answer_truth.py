@@ -15,7 +15,7 @@ from robbertje_lib.known_answer import documents as known_documents
 from robbertje_lib.known_answer import model as known_model
 from robbertje_lib.known_answer import truth as known_truth
 from robbertje_lib.known_answer.documents import Writer
-from robbertje_lib.known_answer.grammar import MENTIONS, Choice, Node, Slot, capitalised
+from robbertje_lib.known_answer.grammar import MENTIONS, Alternatives, Node, Slot, capitalised
 from robbertje_lib.known_answer.lexicon import build_lexicon, default_lexicon
 from robbertje_lib.known_answer.model import Model, default_model
 from robbertje_lib.known_answer.truth import Passes, Truth, opening_share
@@ -113,7 +113,7 @@ def worlds(model: Model) -> list[World]:
 def mentioned(node: Node) -> set[str]:
     if isinstance(node, Slot):
         return {node.mention} if node.mention else set()
-    parts = [option for _, option in node.options] if isinstance(node, Choice) else node.parts
+    parts = [option for _, option in node.options] if isinstance(node, Alternatives) else node.parts
     return set().union(*(mentioned(part) for part in parts))
 
 
@@ -143,7 +143,7 @@ def written(
             for word, row in zip(node.table.words, node.table.probabilities, strict=True):
                 if at(row):
                     yield (word,), at(row)
-    elif isinstance(node, Choice):
+    elif isinstance(node, Alternatives):
         for share, option in node.options:
             if at(share):
                 for tokens, probability in written(option, cell, mentions, sizes):

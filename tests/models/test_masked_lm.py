@@ -1,14 +1,20 @@
 """Models of every family are loaded safely and asked at chosen positions only."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForMaskedLM, RobertaConfig, RobertaModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
+from robbertje_lib.models.packed_attention import PACKED
 from tests.support.small_models import FAMILIES, LINES, POSITIONS, byte_level, save_small_model
 
 
@@ -27,6 +33,40 @@ def test_every_family_predicts_at_chosen_positions_as_in_full(family: MaskedLM) 
         expected = plain(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits
     found = family.logits(encoded["input_ids"], rows, columns, lengths)
     torch.testing.assert_close(found, expected[rows, columns], atol=2e-5, rtol=1e-4)
+
+
+PACKED_FROM = {"bert": 0, "roberta": 2, "distilbert": 0}  # where positions start
+
+
+def test_a_ragged_batch_runs_packed_where_the_family_can(family: MaskedLM) -> None:
+    kind = family.model.config.model_type
+    assert family.first_position == PACKED_FROM.get(kind)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, len(family.tokenizer), (4, POSITIONS), generator=generator)
+    lengths = torch.tensor([POSITIONS, 40, 41, 3])
+    ids[torch.arange(POSITIONS) >= lengths[:, None]] = family.tokenizer.pad_token_id
+    at = torch.tensor([3, 0, 1, 2, 0]), torch.tensor([2, POSITIONS - 1, 0, 20, 5])
+    padded = replace(family, first_position=None)
+    seen = []
+    handle = family.model.get_input_embeddings().register_forward_hook(lambda m, given, out: seen.append(given[0]))
+    packed, expected = family.logits(ids, *at, lengths), padded.logits(ids, *at, lengths)
+    handle.remove()
+    torch.testing.assert_close(packed, expected, atol=2e-5, rtol=1e-4)
+    assert [tuple(given.shape) for given in seen] == [
+        (1, int(lengths.sum())) if kind in PACKED_FROM else (4, 72),
+        (4, 72),
+    ]
+
+
+def test_an_attention_that_ignores_where_sequences_end_is_found_out(
+    family: MaskedLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whole_row(module: nn.Module, *given: Any, packing: object = None, **options: Any) -> tuple[torch.Tensor, None]:
+        return sdpa_attention_forward(module, *given, **options)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, PACKED, whole_row)
+    model = load_masked_lm(family.model.name_or_path)
+    assert model.first_position is None and model.model.config._attn_implementation != PACKED
 
 
 def test_every_family_falls_back_to_the_whole_head(family: MaskedLM) -> None:

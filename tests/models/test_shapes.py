@@ -9,6 +9,7 @@ from transformers import AutoModelForMaskedLM, RobertaForMaskedLM
 from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.experiment.errors import UserError
 from robbertje_lib.experiment.profile import Recipe, Shape, TeacherTraining, Tokenizer
+from robbertje_lib.models.packed_attention import packing_of
 from robbertje_lib.models.shapes import (
     build_student,
     decayed_parameters,
@@ -93,27 +94,29 @@ def test_layers_the_teacher_lacks_are_refused(teacher: RobertaForMaskedLM, layer
         build_student(shape, teacher, Recipe.model_validate(FAST), seed=1)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_causal_positions_do_not_see_what_follows(
-    teacher: RobertaForMaskedLM, ids: torch.Tensor, attention: str
-) -> None:
-    teacher.set_attn_implementation(attention)
-    changed = ids.clone()
-    changed[:, 7] = 6
+def test_causal_positions_do_not_see_what_follows(teacher: RobertaForMaskedLM, ids: torch.Tensor) -> None:
+    row, changed = ids.flatten(), ids.flatten().clone()
+    changed[19] = 6  # the eighth of the second sequence
     for causal in (True, False):
-        moved = (
-            (hidden_states(teacher, ids, None, causal) - hidden_states(teacher, changed, None, causal))
-            .abs()
-            .amax((0, 2))
-        )
-        assert (moved[:7] == 0).all() == causal
-        assert (moved[7:] > 0).all()
+        before, after = (hidden_states(teacher, r, packing_of([12, 12, 12]), causal) for r in (row, changed))
+        moved = (before - after).abs().amax(1).reshape(3, 12)
+        assert (moved[[0, 2]] == 0).all()
+        assert (moved[1, :7] == 0).all() == causal
+        assert (moved[1, 7:] > 0).all()
+
+
+def test_a_model_that_would_not_see_where_sequences_end_is_refused(
+    teacher: RobertaForMaskedLM, ids: torch.Tensor
+) -> None:
+    teacher.set_attn_implementation("sdpa")
+    with pytest.raises(ValueError, match="attention is sdpa, not packed: call ready_for first"):
+        hidden_states(teacher, ids.flatten(), packing_of([12, 12, 12]))
 
 
 def test_head_in_two_steps_is_the_head(teacher: RobertaForMaskedLM, ids: torch.Tensor) -> None:
-    features = head_features(teacher, hidden_states(teacher, ids, None))
+    features = head_features(teacher, hidden_states(teacher, ids.flatten(), packing_of([12, 12, 12])))
     weight, bias = decoder(teacher)
-    torch.testing.assert_close(features @ weight.T + bias, teacher(ids).logits)
+    torch.testing.assert_close(features @ weight.T + bias, teacher(ids).logits.flatten(0, 1))
 
 
 def test_biases_and_layer_norms_do_not_decay(teacher: RobertaForMaskedLM) -> None:

@@ -292,3 +292,39 @@ def test_no_figure_is_left_in_memory() -> None:
     from matplotlib import pyplot
 
     assert pyplot.get_fignums() == []
+
+
+def test_the_lengths_of_sequences_are_shares_of_an_arm(run: Run) -> None:
+    fig = figures.plot(run, "sequence_lengths")
+    (axes,) = fig.axes
+    arms = [ArmResult.read(run, arm=arm) for arm in run.profile.corpus.arms]
+    assert len(axes.containers) == len(arms) == 3
+    for bars, arm in zip(axes.containers, arms, strict=True):
+        store = arm.selections["head"]
+        heights = [bar.get_height() for bar in bars]
+        assert sum(heights) == pytest.approx(100)
+        first = store.length_histogram.counts[0] / sum(store.length_histogram.counts)
+        assert heights[0] == pytest.approx(100 * first)
+        assert bars.get_label().endswith(f"mean {store.mean_tokens:.1f}")
+    assert len({bar.patches[0].get_hatch() for bar in axes.containers}) == 3
+    assert axes.get_xlabel().startswith("tokens") and axes.get_ylabel().endswith("%")
+
+
+def test_a_long_tail_is_one_bin(run: Run) -> None:
+    name = {"arm": "merged"}
+    before = ArmResult.read(run, **name)
+    store = before.selections["head"]
+    histogram = store.length_histogram.model_copy(
+        update={"edges": [0, 8, 16, 24, 32, 40], "counts": [0, 5000, 4960, 30, 10]}
+    )
+    stores = {"head": store.model_copy(update={"length_histogram": histogram})}
+    arms = {arm: ArmResult.read(run, arm=arm) for arm in run.profile.corpus.arms}
+    try:
+        for arm, result in arms.items():
+            result.model_copy(update={"selections": stores}).write(run, arm=arm)
+        (axes,) = figures.plot(run, "sequence_lengths").axes
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0 to 7", "8 to 15", "16 to 23", "24 and more"]
+        assert [bar.get_height() for bar in axes.containers[0]] == pytest.approx([0, 50, 49.6, 0.4])
+    finally:
+        for arm, result in arms.items():
+            result.write(run, arm=arm)

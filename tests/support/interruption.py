@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from robbertje_lib.distillation import training
+from robbertje_lib.distillation.steps import Measured
 from robbertje_lib.experiment.artefacts import sha256
 from robbertje_lib.experiment.run import Run
 
@@ -20,7 +21,7 @@ def interrupted_after(updates: int) -> Iterator[None]:
     """Inside, a training is interrupted after so many updates."""
     original, left = training.make_update, [updates]
 
-    def make_update(*arguments: Any) -> dict[str, float]:
+    def make_update(*arguments: Any) -> Measured:
         if left[0] == 0:
             raise Interrupted
         left[0] -= 1

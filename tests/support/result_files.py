@@ -265,7 +265,7 @@ def _finetuning_run(
     value = scores.pop(finetuning.TEST)
     return finetuning.FinetuningRun(
         model=model, seed=seed, train=train, metrics={metric: value}, validation=value, hyper_parameters=hyper,
-        further=scores, updates=100, seconds=10.0,
+        further=scores, updates=100, seconds=10.0, restarts=0, at_chance=False,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from robbertje_lib.corpus.tokenization import train_tokenizer
 from robbertje_lib.experiment import profile
 from robbertje_lib.models import log_probs, shapes
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
-from robbertje_lib.tasks import MASK, Row, die_dat, fill_ins
+from robbertje_lib.tasks import MASK, Row, die_dat
 
 # Frequent enough for one token each: die and dat after a space, Die and Dat at the start of a line; never " Die".
 TEXT = ["Die boot die daar ligt, en het huis dat daar staat.", "Dat weet ik, dat of die."] * 40
@@ -76,12 +76,13 @@ def test_in_a_pair_the_answer_is_the_sentence_with_that_pronoun(model: MaskedLM)
 
 def test_scores_and_answers_come_from_one_pass(model: MaskedLM, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
+    one_pass = log_probs.vocabulary_log_probs
 
     def counted(*given: Any) -> Any:
         passes.append(len(given[1]))
-        return log_probs.vocabulary_log_probs(*given)
+        return one_pass(*given)
 
-    monkeypatch.setattr(fill_ins, "vocabulary_log_probs", counted)
+    monkeypatch.setattr(log_probs, "vocabulary_log_probs", counted)
     rows = occurring()[1:]
     lower = [(literal(model, row), row["pronoun"]) for row in rows if row["pronoun"].islower()]
     limit = max(rank for (_, rank), _ in lower)

@@ -54,6 +54,13 @@ def test_a_figure(run: Run, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"Python {records[0].python}, torch {records[0].packages['torch']}" in told.replace("\n    ", " ")
 
 
+def test_a_first_look_is_told_by_the_results_that_it_shows(run: Run) -> None:
+    run.paths.record("90_claims_and_figures").unlink()
+    told = explain(str(run.paths.figures / "sequence_lengths.svg"))
+    assert "drawn before 90_claims_and_figures, from" in told
+    assert "results/corpus/merged.json" in told and _stages(told) == ["10_corpus"]
+
+
 def test_a_copy_of_a_figure_elsewhere_is_traced_by_what_is_stored_in_it(run: Run, tmp_path: Path) -> None:
     copy = shutil.copy(run.paths.figures / "claims.png", tmp_path / "figuur.png")
     assert len(_stages(explain(str(copy)))) == STAGES

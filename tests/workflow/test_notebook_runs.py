@@ -181,6 +181,19 @@ def test_any_other_error_names_the_cell_and_keeps_the_notebook(folder: Path) -> 
     assert _files(folder) == {"source.ipynb", "run/stage.failed.ipynb", BEGUN}
 
 
+def test_a_notebook_tells_how_far_it_is_as_long_as_it_runs(folder: Path) -> None:
+    told = paths.heartbeat(folder / "run", "stage")
+    cells = [
+        "from robbertje_lib.experiment import heartbeat\nheartbeat.tell(0.5, 60.0)",
+        f"from pathlib import Path\nassert heartbeat.listen(Path({str(told)!r})).share == 0.5",
+    ]
+    _run(folder, cells)
+    assert not told.exists()
+    with pytest.raises(NotebookError):
+        _run(folder, [*cells, "1 / 0"])
+    assert not told.exists()
+
+
 def test_a_killed_kernel_is_no_success(folder: Path) -> None:
     with pytest.raises(NotebookError, match="stage, cell 3: its process was killed"):
         _run(folder, ["2", "import os; os.kill(os.getpid(), 9)", "3"])

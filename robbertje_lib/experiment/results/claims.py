@@ -1,5 +1,6 @@
 """What `90_claims_and_figures` writes: the verdict on every claim, and whether the instruments read the truth."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from robbertje_lib.experiment.results.base import Interval, Record, ResultFile
@@ -51,6 +52,11 @@ class InstrumentCheck(Record):
     read: str
     passed: bool
     detail: str
+
+
+def failed(checks: Iterable[InstrumentCheck]) -> list[str]:
+    """Names of the instruments that failed a check, each once."""
+    return list(dict.fromkeys(check.instrument for check in checks if not check.passed))
 
 
 class FormLoss(Record):

@@ -39,7 +39,9 @@ class FinetuningRun(Record):
     hyper_parameters: HyperParameters
     further: dict[str, float]  # further test set -> the metric there; of the largest size alone
     updates: int
-    seconds: float
+    seconds: float  # of training, in the attempt that these scores are of
+    restarts: int  # how often it was started again, as it stayed at chance
+    at_chance: bool  # whether it stayed there to the end: no better than one label for everything
 
 
 class BaselineScore(Record):
@@ -57,7 +59,7 @@ class TaskScores(ResultFile):
     """One task: its examples, its baselines, and a run a model (or control), seed and size."""
 
     where: ClassVar[str] = "scores/{task}.json"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     task: str
     kind: str

@@ -63,6 +63,19 @@ def size_table(scores: TaskScores) -> pd.DataFrame:
     return table.loc[frame["model"].unique(), scores.sizes].round(4)
 
 
+def restart_table(scores: TaskScores) -> pd.DataFrame:
+    """Models and controls with runs that stayed at chance, by size: runs, restarts, and runs that none of them helped.
+
+    Empty where every run left chance at once.
+    """
+    rows = [(run.model, run.train, run.restarts, run.at_chance) for run in scores.runs]
+    frame = pd.DataFrame(rows, columns=["model", "training examples", "restarts", "at chance"])
+    table = frame.groupby(["model", "training examples"], sort=False).agg(
+        **{"runs": ("restarts", "size"), "restarts": ("restarts", "sum"), "still at chance": ("at chance", "sum")}
+    )
+    return table[(table["restarts"] > 0) | (table["still at chance"] > 0)]
+
+
 def baseline_table(scores: TaskScores) -> pd.DataFrame:
     """What every baseline chose on the validation split at every size, and its scores."""
     rows = {

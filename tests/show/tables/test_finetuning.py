@@ -24,12 +24,12 @@ COUNTS = SplitCounts(
 
 
 def scores() -> TaskScores:
-    def done(model: str, seed: int, f1: float, train: int = 3) -> FinetuningRun:
+    def done(model: str, seed: int, f1: float, train: int = 3, restarts: int = 0) -> FinetuningRun:
         metrics = {"f1": f1, "precision": f1 / 2}
         further = {"elsewhere": f1 / 4} if train == 3 else {}
         return FinetuningRun(
             model=model, seed=seed, train=train, metrics=metrics, validation=0.5, hyper_parameters=HYPER,
-            further=further, updates=3, seconds=seed,
+            further=further, updates=3, seconds=seed, restarts=restarts, at_chance=restarts == 3,
         )  # fmt: skip
 
     baselines = [
@@ -55,7 +55,7 @@ def scores() -> TaskScores:
         runs=[
             done("teacher", 1, 0.4, 2), done("teacher", 1, 0.6), done("teacher", 2, 0.8),
             done("merged", 1, 0.3, 2), done("merged", 1, 0.5),
-            done("random_teacher", 1, 0.1, 2), done("random_teacher", 1, 0.2),
+            done("random_teacher", 1, 0.1, 2, restarts=3), done("random_teacher", 1, 0.2, restarts=1),
         ],
     )  # fmt: skip
 
@@ -71,6 +71,14 @@ def test_scores_stand_over_seeds_and_above_controls_and_baselines() -> None:
         0.175,
     ]
     assert table.loc["word_list", ["test", "validation", "elsewhere"]].tolist() == [0.3, 0.4, 0.1]
+
+
+def test_runs_that_stayed_at_chance_are_counted_and_no_others_are_shown() -> None:
+    table = finetuning.restart_table(scores())
+    assert table.to_dict("index") == {
+        ("random_teacher", 2): {"runs": 1, "restarts": 3, "still at chance": 1},
+        ("random_teacher", 3): {"runs": 1, "restarts": 1, "still at chance": 0},
+    }
 
 
 def test_every_size_has_its_scores_and_baselines_what_they_chose() -> None:
