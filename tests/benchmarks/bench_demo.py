@@ -185,14 +185,8 @@ def rows(runs: list[WholeRun], profile: str) -> list[Row]:
     return made
 
 
-def main() -> None:
-    parser = options(__doc__.splitlines()[0], devices=("cpu",))
-    parser.add_argument("--profile", default="demo")
-    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=list(KINDS))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[], help="besides the profile's own; not for busy")
-    parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--folder", type=Path, default=paths.PROJECT / ".cache" / "bench_demo")
-    given = begin(parser, "tests.benchmarks.bench_demo")
+def all_runs(given: argparse.Namespace) -> list[WholeRun]:
+    """Every run asked for, those that are kept as they are. Ends the process at one of other code."""
     runs = []
     for kind in given.kinds:
         for seed in [None, *(given.seeds if kind != "busy" else [])]:
@@ -204,6 +198,21 @@ def main() -> None:
             print(runs[-1].line(), flush=True)
             if runs[-1].git != git_state():
                 sys.exit(f"error: {kept} was measured at {commit(runs[-1].git)}; delete {given.folder} to start anew")
+    return runs
+
+
+def main() -> None:
+    parser = options(__doc__.splitlines()[0], devices=("cpu",))
+    parser.add_argument("--profile", default="demo")
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=list(KINDS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[], help="besides the profile's own; not for busy")
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--folder", type=Path, default=paths.PROJECT / ".cache" / "bench_demo")
+    given = begin(parser, "tests.benchmarks.bench_demo")
+    try:
+        runs = all_runs(given)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on with the run that was not finished")
     # Its last words name places of this machine; that it failed is said.
     told = [run.model_dump(mode="json") | {"failed": run.failed is not None} for run in runs]
     finish("demo", given, rows(runs, given.profile), detail={"runs": told})

@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -150,6 +151,19 @@ def engine_update(setting: Setting, batches: list[Batch], lengths: np.ndarray) -
     setting.step()
 
 
+def chosen_precision(shapes: str, batches: list[Batch], lengths: np.ndarray, device: str) -> Precision:
+    """The type that is faster on these batches, found as training finds it: its own passes tried in both."""
+
+    def passes(precision: Precision) -> Iterator[None]:
+        setting = Setting.build(shapes, device, precision)
+        for batch, counts in cycle(list(engine_passes(batches, lengths, device))):
+            setting.engine_loss(batch, counts).loss.backward()
+            setting.optimizer.zero_grad()
+            yield
+
+    return choose_precision(torch.device(device), tried=passes)
+
+
 def loss_difference(engine: Setting, plain: Setting, batches: list[Batch], published: list[Padded]) -> float:
     """The largest relative difference of the loss, over the first two batches."""
     with torch.no_grad():
@@ -174,13 +188,14 @@ def gradient_difference(shapes: str, batch: Padded, device: str) -> float:
     return float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
 
 
-def measure(shapes: str, sequences: int, rounds: int, device: str) -> list[Row]:
-    """Real tokens a second of the engine, of the plain step and of TextBrewer."""
+def measure(shapes: str, sequences: int, rounds: int, device: str) -> tuple[list[Row], Precision]:
+    """Real tokens a second of the engine, of the plain step and of TextBrewer; and the type the engine took."""
     vocabulary = SHAPES[shapes][0]
-    precision = choose_precision(training_device())
+    training_device()
     store = Sequences(sequences, vocabulary)
     batches = store.batches("sequences", RECIPE.batch_size, vocabulary)
     published = [as_published(batch, store.lengths) for batch in batches]
+    precision = chosen_precision(shapes, batches, store.lengths, device)
     plain, engine = Setting.build(shapes, device), Setting.build(shapes, device, precision)
     apart = {precision.name: loss_difference(engine, plain, batches, published)}
     if precision.name != "fp32":
@@ -223,14 +238,14 @@ def measure(shapes: str, sequences: int, rounds: int, device: str) -> list[Row]:
                 differs=differs,
             )
         )
-    return rows
+    return rows, precision
 
 
-def memory_row(shapes: str, positions: int, given: argparse.Namespace) -> Row:
+def memory_row(shapes: str, positions: int, precision: Precision, device: str) -> Row:
     """Peak memory of a new process for each way."""
-    peaks = {way: peak_of(way, shapes, positions, given.device) for way in ("ours", "plain")}
+    peaks = {way: peak_of(way, shapes, positions, precision, device) for way in ("ours", "plain")}
     return Row(
-        what=f"the same, an update of {positions:,} positions at once",
+        what=f"a distillation update of {positions:,} positions, {precision.name}",
         against=PLAIN.replace(", batches of 5", ", in one batch"),
         at=f"{shapes} shapes",
         ratio=peaks["ours"] / peaks["plain"],
@@ -240,20 +255,20 @@ def memory_row(shapes: str, positions: int, given: argparse.Namespace) -> Row:
     )
 
 
-def peak_of(way: str, shapes: str, positions: int, device: str) -> int:
+def peak_of(way: str, shapes: str, positions: int, precision: Precision, device: str) -> int:
     """Peak bytes, resident or on the GPU, of a new process that makes two updates on a batch of `positions`."""
     command = [sys.executable, "-m", "tests.benchmarks.bench_distillation", "--memory-of", way, "--shapes", shapes]
-    command += ["--memory-positions", str(positions), "--device", device]
+    command += ["--memory-positions", str(positions), "--device", device, "--precision", precision.name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: a measurement of memory failed\n{done.stderr}")
     return int(done.stdout.splitlines()[-1])
 
 
-def print_peak(way: str, shapes: str, positions: int, device: str) -> None:
+def print_peak(way: str, shapes: str, positions: int, precision: Precision, device: str) -> None:
     """What the process started by `peak_of` does."""
     vocabulary = SHAPES[shapes][0]
-    precision = choose_precision(training_device())
+    training_device()
     store = Sequences(positions // 10, vocabulary)
     whole = store.batches("tokens", positions, vocabulary)[0]
     setting = Setting.build(shapes, device, precision if way == "ours" else None)
@@ -276,14 +291,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-positions", type=int, default=8192)
     parser.add_argument("--memory-of", choices=("plain", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help=argparse.SUPPRESS)
     given = begin(parser, "tests.benchmarks.bench_distillation")
     if given.memory_of:
-        print_peak(given.memory_of, given.shapes[0], given.memory_positions, given.device)
+        print_peak(given.memory_of, given.shapes[0], given.memory_positions, Precision(given.precision), given.device)
         return
     rows = []
     for shapes in given.shapes:
-        rows += measure(shapes, given.sequences, given.rounds, given.device)
-        rows.append(memory_row(shapes, given.memory_positions, given))
+        measured, precision = measure(shapes, given.sequences, given.rounds, given.device)
+        rows += [*measured, memory_row(shapes, given.memory_positions, precision, given.device)]
     finish("distillation", given, rows, {} if peers.name() else {"TextBrewer": peers.MISSING})
 
 

@@ -8,6 +8,7 @@ Run: python -m tests.benchmarks.bench_scaling [--sequences 50000] [--tokens 2000
 """
 
 import argparse
+import copy
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,9 @@ from robbertje_lib.distillation.held_out import HeldOut
 from robbertje_lib.distillation.job import Job
 from robbertje_lib.distillation.student import Distillation
 from robbertje_lib.distillation.training import train
+from robbertje_lib.distillation.trial import tried_precision
 from robbertje_lib.experiment.profile import Shape, TeacherTraining, load_profile
-from robbertje_lib.models.devices import choose_precision, training_device
+from robbertje_lib.models.devices import Precision, training_device
 from robbertje_lib.models.shapes import build_student, freeze, random_model, ready_for, teacher_config
 from tests.benchmarks.frame import Row, begin, finish, options
 from tests.benchmarks.random_text import word_tokenizer, write_store
@@ -69,21 +72,26 @@ def measure_one(folder: Path, tokens: int) -> None:
     settings = TeacherTraining(layers=4, heads=4, hidden=128, feed_forward=512, tokens=1)
     teacher = random_model(teacher_config(settings, VOCABULARY, 128), seed=0)
     student = build_student(Shape(layers=2, heads=4, feed_forward=512), teacher, RECIPE, seed=1)
-    precision = choose_precision(device)
-    with tempfile.TemporaryDirectory() as checkpoints:
+    with tempfile.TemporaryDirectory() as place:
         job = Job(
             name="bench",
             plan=Plan(store, "tokens", RECIPE.batch_size, 1),
             masking=Masking(words, RECIPE.mask_fraction, store.counts(VOCABULARY)),
             recipe=RECIPE.model_copy(update={"amount": tokens}),
             held_out=HeldOut(folder, words, 1),
-            checkpoints=Path(checkpoints),
+            checkpoints=Path(place, "checkpoints"),
             fingerprint={"text": store.fingerprint},
-            precision=precision,
+            precision=Precision("fp32"),
             checkpoint_seconds=math.inf,
             log_seconds=math.inf,
         )
-        state = train(student, Distillation(freeze(ready_for(teacher, device), precision.dtype), RECIPE, None), job)
+
+        def objective(precision: Precision) -> Distillation:
+            # Frozen in the precision tried: a copy, or the next one would get what this one has rounded.
+            return Distillation(freeze(ready_for(copy.deepcopy(teacher), device), precision.dtype), RECIPE, None)
+
+        precision = tried_precision(student, objective, job, Path(place, "precision.json"))
+        state = train(student, objective(precision), replace(job, precision=precision))
     if int(os.environ.get("RANK", "0")) == 0:
         measured = {
             "store_tokens": int(store.lengths.sum()),

@@ -8,7 +8,7 @@ its variables once; ways and places take turns.
 The default costs too much if it has less than 0.97 of the speed of PyTorch as it is on an idle machine, and does too
 little if it keeps less than 0.6 of that beside the busy process. `--spins` measures other values than the default, to choose by.
 
-Run: python -m tests.benchmarks.bench_sharing [--spins 1000 10000] [--seconds 5] [--rounds 3] [--output bench_sharing.json]
+Run: python -m tests.benchmarks.bench_sharing [--spins 1000 10000] [--seconds 5] [--rounds 3] [--isa avx2]
 """
 
 import argparse
@@ -16,7 +16,6 @@ import itertools
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,9 +25,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from robbertje_lib.distillation.batching import Masking, Plan, TokenStore
@@ -42,15 +39,22 @@ from robbertje_lib.distillation.updates import PASS_POSITIONS, PassMaker, planne
 from robbertje_lib.experiment.profile import TeacherTraining, load_profile
 from robbertje_lib.models.devices import Precision, processes, training_device
 from robbertje_lib.models.shapes import random_model, ready_for, teacher_config
-from tests.benchmarks.bench_scaling import VOCABULARY, tokenizer, write_store
+from tests.benchmarks.frame import Row, begin, finish, options, times_as_fast
+from tests.benchmarks.random_text import word_tokenizer, write_store
 
+VOCABULARY = 2000
 WARM_UP = 5  # updates
 WAYS = {
-    "as PyTorch comes": {"GOMP_SPINCOUNT": "300000"},  # GNU OpenMP's own default
-    "default": {},
+    "as PyTorch has them": {"GOMP_SPINCOUNT": "300000"},  # GNU OpenMP's own default
+    "as we set them": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 PLACES = ("idle", "busy", "busy in its own session")
+NAMES = {
+    "idle": "idle",
+    "busy": "beside one busy process at nice 19",
+    "busy in its own session": "beside one in a session of its own",
+}
 BUSY = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
 
 
@@ -58,12 +62,12 @@ def measure_one(seconds: float) -> None:
     """What a child process does: updates of the `demo` teacher; it prints tokens per second."""
     device, settings = training_device(), load_profile("demo").teacher
     assert isinstance(settings, TeacherTraining)
-    words = tokenizer()
+    words = word_tokenizer(VOCABULARY)
     own = settings.model_dump(include={"learning_rate", "warmup", "weight_decay", "dropout", "mask_fraction"})
     sizes = {"batch_size": settings.tokens_per_update, "update_size": settings.tokens_per_update}
     recipe = load_profile("demo").recipes["fast"].model_copy(update={"masking": "uniform", **own, **sizes})
     with tempfile.TemporaryDirectory() as folder:
-        write_store(Path(folder), 5_000)
+        write_store(Path(folder), 5_000, VOCABULARY)
         store = TokenStore(Path(folder), recipe.minimum_tokens, words.unk_token_id)
         job = Job(
             name="bench",
@@ -114,44 +118,48 @@ def turn(settings: dict[str, str], place: str, seconds: float) -> float:
     environment = {k: v for k, v in os.environ.items() if k not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
     command = [sys.executable, "-m", "tests.benchmarks.bench_sharing", "--child", "--seconds", str(seconds)]
     with nullcontext() if place == "idle" else busy_process(place != "busy"):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment | settings)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | settings, check=False)
     if done.returncode:
         sys.exit(f"error: a measurement failed\n{done.stderr}")
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
+def rows(rates: dict[str, dict[str, list[float]]]) -> list[Row]:
+    """The speed of every way in every place, as a share of PyTorch's as it comes on an idle machine."""
+    first = next(iter(WAYS))
+    told = []
+    for way, place in itertools.product(rates, PLACES):
+        if (way, place) != (first, PLACES[0]):
+            share, interval = times_as_fast(rates[way][place], rates[first][PLACES[0]])
+            told.append(
+                Row(
+                    what=f"training the teacher, threads {way}, {NAMES[place]}",
+                    against=f"threads {first}, {NAMES[PLACES[0]]}",
+                    at="demo shapes",
+                    ratio=share,
+                    interval=interval,
+                    numbers={"ours": median(rates[way][place]), "theirs": median(rates[first][PLACES[0]])},
+                    unit="tokens/s",
+                )
+            )
+    return told
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0], devices=("cpu",))
     parser.add_argument("--seconds", type=float, default=5.0, help="a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--spins", type=int, nargs="*", default=[], help="further values of GOMP_SPINCOUNT")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=Path("bench_sharing.json"))
-    a = parser.parse_args()
-    if a.child:
-        measure_one(a.seconds)
+    given = begin(parser, "tests.benchmarks.bench_sharing")
+    if given.child:
+        measure_one(given.seconds)
         return
-    ways = WAYS | {f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in a.spins}
+    ways = WAYS | {f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in given.spins}
     rates: dict[str, dict[str, list[float]]] = {way: {place: [] for place in PLACES} for way in ways}
-    for _, (way, settings), place in itertools.product(range(a.rounds), ways.items(), PLACES):
-        rates[way][place].append(turn(settings, place, a.seconds))
-    idle = median(rates["as PyTorch comes"]["idle"])
-    shares = {way: {place: median(of_way[place]) / idle for place in PLACES} for way, of_way in rates.items()}
-    result: dict[str, Any] = {
-        "benchmark": "sharing",
-        "machine": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "rounds": a.rounds,
-        "default": {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ},
-        "tokens_per_second": rates,
-        "share_of_idle": shares,
-    }
-    print(f"{'real tokens/s':18}" + "".join(f"{place:>26}" for place in PLACES))
-    for way, of_way in rates.items():
-        cells = (f"{median(of_way[place]):,.0f} ({shares[way][place]:.2f})" for place in PLACES)
-        print(f"{way:18}" + "".join(f"{cell:>26}" for cell in cells))
-    a.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for _, (way, settings), place in itertools.product(range(given.rounds), ways.items(), PLACES):
+        rates[way][place].append(turn(settings, place, given.seconds))
+    finish("sharing", given, rows(rates), detail={"tokens_per_second": rates})
 
 
 if __name__ == "__main__":

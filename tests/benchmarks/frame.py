@@ -127,18 +127,27 @@ def finish(
     return done
 
 
+def instructions() -> str:
+    """The widest that PyTorch uses here: `AMX`, `AVX512-BF16`, or its own word, such as `AVX2`."""
+    widest = torch.backends.cpu.get_cpu_capability()
+    more = {"AMX": torch.cpu._is_amx_tile_supported(), "AVX512-BF16": torch.cpu._is_avx512_bf16_supported()}
+    # These two tell what the processor has, whatever PyTorch is told to use of it.
+    return next((name for name, there in more.items() if there), widest) if widest == "AVX512" else widest
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the hardware does; where a processor does not, a product takes dozens of times as long as in float32."""
+    return torch.cuda.is_bf16_supported(False) if device == "cuda" else instructions() in {"AMX", "AVX512-BF16"}
+
+
 def machine(device: str) -> Machine:
     """This machine as a benchmark on `device` sees it."""
     here = hardware()
-    widest = torch.backends.cpu.get_cpu_capability()
-    more = {"AMX": torch.cpu._is_amx_tile_supported(), "AVX512-BF16": torch.cpu._is_avx512_bf16_supported()}
-    if widest == "AVX512":
-        widest = next((name for name, there in more.items() if there), widest)
     return Machine(
         processor=here.processor,
         cores=here.cores,
         threads=torch.get_num_threads(),
-        instructions=widest,
+        instructions=instructions(),
         gpu=torch.cuda.get_device_name() if device == "cuda" else None,
         load_average=round(os.getloadavg()[0], 2),
     )
