@@ -13,8 +13,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from robbertje_lib.experiment.errors import UserError
+from robbertje_lib.models.log_probs import log_probs_of
 from robbertje_lib.models.masked_lm import MaskedLM, load_masked_lm
 from robbertje_lib.models.packed_attention import PACKED
+from tests.support.no_waiting import NoWaiting
 from tests.support.small_models import FAMILIES, LINES, POSITIONS, byte_level, save_small_model
 
 
@@ -56,6 +58,22 @@ def test_a_ragged_batch_runs_packed_where_the_family_can(family: MaskedLM) -> No
         (1, int(lengths.sum())) if kind in PACKED_FROM else (4, 72),
         (4, 72),
     ]
+
+
+def test_no_packed_pass_waits_for_the_device(family: MaskedLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    if family.first_position is None:
+        pytest.skip("runs padded")
+    forward = family.model.forward
+
+    def without_waiting(**inputs: Any) -> Any:
+        with NoWaiting():
+            return forward(**inputs)
+
+    monkeypatch.setattr(family.model, "forward", without_waiting)
+    ids, at = torch.full((2, 6), 7), (torch.tensor([0, 1]), torch.tensor([5, 1]))
+    logits = family.logits(ids, *at, torch.tensor([6, 2]))
+    with torch.inference_mode(), NoWaiting():
+        assert log_probs_of(logits, torch.tensor([7, 7])).shape == (2,)
 
 
 def test_an_attention_that_ignores_where_sequences_end_is_found_out(
