@@ -25,6 +25,8 @@ from robbertje_lib.models.length_batches import batches_of_tokens
 from robbertje_lib.models.packed_attention import Packing, packing_of, sent
 
 POOL_BATCHES = 64  # `tokens`: sequences of about this many batches are sorted by length together
+# A row is filled up to a multiple of this: a CPU's products in bfloat16 are compiled once for each length of a row.
+ROW_MULTIPLE = 64
 BIN_WIDTH = 4  # `sequences`: lengths 3 to 6 share a bin, then 7 to 10, and so on, as in the published code
 # What a random stream is for; the number keeps streams of one seed apart.
 ORDER, MASK = 0, 1
@@ -215,7 +217,7 @@ class Batch:
         return cls(
             rows,
             torch.from_numpy(input_ids),
-            packing_of(lengths),
+            packing_of(lengths, multiple=ROW_MULTIPLE),
             torch.from_numpy(masked),
             torch.from_numpy(targets),
             torch.from_numpy(unmasked),
@@ -232,7 +234,7 @@ class Batch:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Of each sequence: (sequences,); to be read on the host."""
-        return np.diff(self.packing.starts.numpy()).astype(np.int64)
+        return np.diff(self.packing.starts.numpy()).astype(np.int64)[: len(self.rows)]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`; from pinned memory, without waiting, if that is a GPU."""

@@ -24,8 +24,7 @@ PACKED = "packed"  # the attention implementation's name
 ROBERTA_FIRST_POSITION = 2  # RoBERTa counts positions from pad_token_id + 1
 # A block of the grid holds sequences that fall short of its width by a quarter, or by 8 tokens, at most.
 SLACK_SHARE, SLACK_TOKENS = 4, 8
-
-VECTOR = 32  # bfloat16 numbers that a vector register of 512 bits holds
+LONG = 128  # tokens from which the products of attention are worth a faster type on a CPU
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Packing:
     token_of: Tensor | None  # (cells,) int64: whose copy a cell holds; None where the grid is the row itself
     cell_of: Tensor  # (tokens,) int64
     padding: Tensor  # (padded cells,) int64
+    filler: int = 0  # tokens at the end of the row that stand for nothing
     flash: bool = False  # whether the device has the kernel; asked in `to`, for a compiled layer cannot ask
 
     def to(self, device: torch.device) -> "Packing":
@@ -70,15 +70,24 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-def packing_of(lengths: ArrayLike, first_position: int = ROBERTA_FIRST_POSITION) -> Packing:
-    """The layout of sequences of these `lengths` (sequences,), one behind the other, in this order."""
+def packing_of(lengths: ArrayLike, first_position: int = ROBERTA_FIRST_POSITION, multiple: int = 1) -> Packing:
+    """The layout of sequences of these `lengths` (sequences,), one behind the other, in this order.
+
+    The row is filled up to a multiple of `multiple` tokens by one more sequence, all at the first position.
+    """
     lengths = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    alike = list(_alike(order, lengths))
+    if filler := -int(lengths.sum()) % multiple:
+        alike.append(np.array([len(lengths)]))
+        lengths = np.append(lengths, filler)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-    order = np.argsort(-lengths, kind="stable")
+    if filler:
+        within[-filler:] = 0
     blocks, copied, padded, cells = [], [], [], np.empty(starts[-1], dtype=np.int64)
     first_cell = 0
-    for members in _alike(order, lengths):
+    for members in alike:
         width = int(lengths[members[0]])
         column, ends = np.arange(width), lengths[members][:, None]
         real = column < ends
@@ -100,6 +109,7 @@ def packing_of(lengths: ArrayLike, first_position: int = ROBERTA_FIRST_POSITION)
         None if in_place else torch.from_numpy(token_of),
         torch.from_numpy(cells),
         torch.from_numpy(np.concatenate(padded)),
+        filler,
     )
 
 
@@ -178,43 +188,42 @@ class _GridAttention(torch.autograd.Function):
         causal: bool,
     ) -> Tensor:
         outputs, saved = [], []
+        dtype = _grid_type(query, packing)
         with torch.autocast(query.device.type, enabled=False):
-            blocks = (_to_grid(row, packing) for row in (query, key, value))
+            blocks = (_to_grid(row.to(dtype), packing) for row in (query, key, value))
             for block, q, k, v in zip(packing.blocks, *blocks, strict=True):
-                scores = _scores(block, q, k.transpose(1, 2), scale, causal)
-                probabilities = torch.softmax(scores, dim=-1, dtype=_softmax_type(block, scores))
+                probabilities = torch.softmax(_scores(block, q, k.transpose(1, 2), scale, causal), dim=-1)
                 dropped, kept = probabilities, None
                 if dropout:
                     dropped, kept = torch.native_dropout(probabilities, dropout, True)
-                dropped = dropped.to(v.dtype)
                 outputs.append(torch.bmm(dropped, v))
                 saved += [q, k, v, probabilities, dropped, kept]
             ctx.save_for_backward(*saved)
-            ctx.packing, ctx.scale, ctx.dropout = packing, scale, dropout
-            return _to_row(outputs, packing, query.shape)
+            ctx.packing, ctx.scale, ctx.dropout, ctx.dtype = packing, scale, dropout, dtype
+            return _to_row(outputs, packing, query.shape).to(query.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         saved, packing = ctx.saved_tensors, ctx.packing
         gradients: tuple[list[Tensor], ...] = ([], [], [])
-        for number, from_above in enumerate(_to_grid(upstream, packing, empty_padding=True)):
+        for number, from_above in enumerate(_to_grid(upstream.to(ctx.dtype), packing, empty_padding=True)):
             q, k, v, probabilities, dropped, kept = saved[6 * number : 6 * number + 6]
-            by_probabilities = torch.bmm(from_above, v.transpose(1, 2)).to(probabilities.dtype)
+            by_probabilities = torch.bmm(from_above, v.transpose(1, 2))
             if kept is not None:
                 by_probabilities = torch.ops.aten.native_dropout_backward(by_probabilities, kept, 1 / (1 - ctx.dropout))
-            by_scores = torch.ops.aten._softmax_backward_data(
-                by_probabilities, probabilities, -1, probabilities.dtype
-            ).to(q.dtype)
+            by_scores = torch.ops.aten._softmax_backward_data(by_probabilities, probabilities, -1, q.dtype)
             gradients[0].append(_product(by_scores, k, ctx.scale))
             gradients[1].append(_product(by_scores.transpose(1, 2), q, ctx.scale))
             gradients[2].append(torch.bmm(dropped.transpose(1, 2), from_above))
-        return *(_to_row(g, packing, upstream.shape) for g in gradients), None, None, None, None
+        rows = (_to_row(gradient, packing, upstream.shape).to(upstream.dtype) for gradient in gradients)
+        return *rows, None, None, None, None
 
 
-def _softmax_type(block: Block, scores: Tensor) -> torch.dtype:
-    """A CPU takes bfloat16 rows shorter than a vector number by number: 4 times slower than float32, backward 10."""
-    return torch.float32 if block.width < VECTOR else scores.dtype
+def _grid_type(row: Tensor, packing: Packing) -> torch.dtype:
+    """float32 for short lines on a CPU, whose products in bfloat16 are compiled anew for each of their many shapes."""
+    rough = row.device.type == "cpu" and row.dtype is torch.bfloat16 and packing.width < LONG
+    return torch.float32 if rough else row.dtype
 
 
 def _scores(block: Block, query: Tensor, key: Tensor, scale: float, causal: bool) -> Tensor:

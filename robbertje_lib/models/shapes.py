@@ -120,8 +120,9 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, packing: Packing, c
     """
     if model.config._attn_implementation != PACKED:
         raise ValueError(f"attention is {model.config._attn_implementation}, not {PACKED}: call ready_for first")
-    states = model.roberta(input_ids[None], position_ids=packing.position_ids, packing=packing, is_causal=causal)
-    return states.last_hidden_state.squeeze(0)
+    row = nn.functional.pad(input_ids, (0, packing.filler))
+    states = model.roberta(row[None], position_ids=packing.position_ids, packing=packing, is_causal=causal)
+    return states.last_hidden_state.squeeze(0)[: len(input_ids)]
 
 
 def ready_for(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

@@ -79,7 +79,7 @@ def measure_one(seconds: float) -> None:
             fingerprint={},
             precision=Precision("fp32"),
         )
-        objective = LanguageModelling(settings.causal_share, words.sep_token_id)
+        objective = LanguageModelling(settings.causal_share)
         model = random_model(teacher_config(settings, VOCABULARY, 128), seed=0)
         model = ready_for(model, device).train()
         precision = tried_precision(model, lambda _: objective, job, Path(folder) / "choice.json")
