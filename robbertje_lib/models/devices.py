@@ -90,7 +90,7 @@ def training_device() -> torch.device:
     """This process's device. On a CPU, `ROBBERTJE_THREADS` is how many threads to take of a shared machine.
 
     PyTorch's bfloat16 kernels for CPUs are compiled per matrix size. Kept at their default of 1,024, they add gigabytes
-    where sizes are many; with 32, a small model spends a third of its time compiling again. Call this before any product.
+    where sizes are many; with 32, a small model compiles for a third of its time. Call this before any product.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, "256")
