@@ -57,7 +57,7 @@ class Pass(NamedTuple):
 
     batch: Batch
     counts: Tensor  # (3, joined batches) float32; what sums are divided by, see `UpdateCounts`
-    positions: int  # computed, padding included
+    positions: int  # computed, what fills the row included
     dropout_seed: int
 
     def pin_memory(self) -> "Pass":
@@ -113,7 +113,8 @@ class PassMaker(Dataset[list[Pass]]):
             drawn = None if update.phase == "causal" else masking
             batch = join([make_batch(plan.store, batches[i], drawn, key) for i, key in zip(numbers, keys, strict=True)])
             shares = torch.from_numpy(averages[numbers].T.copy())
-            passes.append(Pass(batch, shares, batch.input_ids.numel(), _dropout_seed(keys[0])))
+            positions = batch.tokens + batch.packing.filler
+            passes.append(Pass(batch, shares, positions, _dropout_seed(keys[0])))
         return passes
 
 

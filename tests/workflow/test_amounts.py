@@ -28,13 +28,13 @@ def amounts(stage: str, kind: str, name: str = "demo", **changes: Any) -> float:
 @pytest.mark.parametrize(
     ("stage", "kind", "change", "times"),
     [
-        ("20_teacher", "train", {"teacher__tokens": 55_000_000}, 10),
-        ("20_teacher", "score", {"teacher__tokens": 55_000_000}, 1),  # held-out losses are made by tenths
+        ("20_teacher", "train", {"teacher__tokens": 32_000_000}, 10),
+        ("20_teacher", "score", {"teacher__tokens": 32_000_000}, 1),  # held-out losses are made by tenths
         ("30_distillation-merged", "train", {"recipes__fast__amount": 4_000_000}, 10),
         ("40_pseudo_perplexity", "score", {"pseudo_perplexity__lines": 1200}, 3),
-        ("50_finetuning-ner", "finetune", {"finetuning__epochs": 6.0}, 2),
+        ("50_finetuning-ner", "finetune", {"finetuning__epochs": 10.0}, 2),
         ("50_finetuning-ner", "finetune", {"finetuning__seeds": [1, 2, 3, 4]}, 2),
-        ("50_finetuning-ner", "finetune", {"finetuning__tasks__ner__train": [100, 200, 300]}, 2),
+        ("50_finetuning-ner", "finetune", {"finetuning__tasks__ner__train": [100, 200, 300]}, 3),
         ("10_corpus", "other", {"corpus__arm_megabytes": 4.0}, 2),
         ("70_significance", "other", {"significance": {"permutations": 20_000}}, 2),
     ],

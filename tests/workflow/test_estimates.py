@@ -58,13 +58,13 @@ def test_what_was_done_before_takes_as_long_again() -> None:
 
 def test_ten_times_the_tokens_take_ten_times_as_long() -> None:
     record("demo", TEACHER, 245.0, load_profile("demo"))
-    more = profile("demo", teacher__tokens=55_000_000)
+    more = profile("demo", teacher__tokens=32_000_000)
     told = estimate(open_as(more, "more"), TEACHER)
     assert told.seconds and 9.5 < (told.seconds - START) / (245.0 - START) < 10
     assert told.words == f"{about(told.seconds)}: 10 times the work of demo's" and "about 39 min" in told.words
     again = estimate(open_as(more, "demo"), TEACHER)
     assert again.words == "about 39 min: 10 times the work of last time's"
-    record("short", TEACHER, 30.0, profile("demo", teacher__tokens=550_000))
+    record("short", TEACHER, 30.0, profile("demo", teacher__tokens=320_000))
     assert estimate(open_as(more, "more"), TEACHER) == told  # of two, the one that is more alike
 
 
@@ -90,8 +90,8 @@ def test_one_distillation_tells_of_another_of_its_kind() -> None:
 
 def test_without_records_amounts_are_multiplied_by_the_speed_of_this_machine() -> None:
     seconds = estimate(open_as(load_profile("demo")), TEACHER, measured).seconds
-    more = estimate(open_as(profile("demo", teacher__tokens=55_000_000)), TEACHER, measured).seconds
-    assert seconds and more and more - seconds == pytest.approx(9 * 5_500_000 * 1e-4)
+    more = estimate(open_as(profile("demo", teacher__tokens=32_000_000)), TEACHER, measured).seconds
+    assert seconds and more and more - seconds == pytest.approx(9 * 3_200_000 * 1e-4)
 
 
 def test_a_kind_of_work_that_was_not_measured_is_told_roughly_from_the_others() -> None:

@@ -60,7 +60,7 @@ def test_the_example_of_the_readme() -> None:
         ("epochs=4.0", lambda p: p.finetuning.epochs == 4, "demo_epochs_4"),
         ("tokens=2_000_000", lambda p: p.teacher.tokens == 2_000_000, "demo_tokens_2000000"),
         ("description='Mijn proef, één'", lambda p: p.description.startswith("Mijn proef, één Changed: description = "), None),
-        ("shapes.bort={layers: 1, heads: 4, feed_forward: 64, teacher_layers: [3]}", lambda p: p.shapes["bort"].heads == 4, None),
+        ("shapes.bort={layers: 1, heads: 4, feed_forward: 64, teacher_layers: [2]}", lambda p: p.shapes["bort"].heads == 4, None),
     ],
 )  # fmt: skip
 def test_values_of_every_kind(assignments: str, found: Any, name: str | None) -> None:
